@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes the virtual environment that `make demo` or `make test` needs. Quick when nothing is left to do.
+#   bash .ci/setup.sh demo|test      PYTHON: the interpreter, VENV: the folder
+set -euo pipefail
+purpose=$1
+python=${PYTHON:-python3}
+venv=${VENV:-.venv}
+torch=2.13.0
+cd "$(dirname "$0")/.."
+
+fail() { echo "setup: $*" >&2; exit 1; }
+
+command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $purpose"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("$python" --version) is too old; ros_attn needs 3.11 or newer (ROS 2 Jazzy and later): make PYTHON=python3.12 $purpose"
+[ -L ros_attn/sim ] ||
+    fail "ros_attn/sim is no symbolic link: this checkout lost its links; on Windows run 'git config core.symlinks true' and check out again"
+
+# System libraries: GL for rendering (the demo does without), Chromium for the test that opens the report.
+missing=()
+has_library() { ldconfig -p 2>/dev/null | grep -q "$1" || ls /usr/lib/*/"$1"* >/dev/null 2>&1; }
+has_library libEGL.so.1 || missing+=(libegl1)
+has_library libGL.so.1 || missing+=(libgl1)
+ls /usr/lib/*/dri/*swrast* /usr/lib/*/libgallium* >/dev/null 2>&1 || missing+=(libgl1-mesa-dri)
+if [ "$purpose" = test ]; then
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing ${missing[*]}"
+        (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}") >/dev/null 2>&1 ||
+            echo "setup: could not install ${missing[*]}; what needs them will say so"
+    else
+        echo "setup: for all features install: sudo apt-get install -y ${missing[*]}"
+    fi
+fi
+
+# Where ROS is sourced its own rclpy is used, and nothing of it is installed a second time.
+ros=no
+"$python" -c 'import rclpy' 2>/dev/null && ros=yes
+stamp=$venv/.ready-$purpose-$(cat pyproject.toml setup.py setup.cfg .ci/setup.sh | cksum | cut -d' ' -f1)-$ros
+if [ -e "$stamp" ]; then exit 0; fi
+
+if [ ! -x "$venv/bin/python" ]; then
+    echo "setup: making $venv"
+    options=()
+    [ $ros = yes ] && options=(--system-site-packages)
+    if ! "$python" -m venv "${options[@]}" "$venv" >/dev/null 2>&1; then
+        # Debian's Python lacks ensurepip unless python3-venv is there; virtualenv brings its own.
+        rm -rf "$venv"
+        "$python" -m pip install -q --target .venv-bootstrap virtualenv || fail "no virtual environment can be made; install one of: python3-venv, virtualenv"
+        PYTHONPATH=.venv-bootstrap "$python" -m virtualenv -q "${options[@]}" "$venv"
+    fi
+fi
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+extras=perception,evaluate,sim
+[ "$purpose" = test ] && extras=$extras,dev
+if [ "$purpose" = test ] && [ $ros = no ]; then
+    if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' && [ "$(uname -m)" = x86_64 ]; then
+        extras=$extras,ros
+    else
+        echo "setup: there are no rclpy wheels for $("$python" --version) on $(uname -m); tests/ros is not run. Source ROS 2 Jazzy first to run it."
+    fi
+fi
+constraints=()
+if [ $ros = yes ]; then
+    # ROS's own extension modules are built against the numpy that came with it.
+    "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$venv/constraints.txt"
+    constraints=(-c "$venv/constraints.txt")
+fi
+if [ "$purpose" = test ] && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+    echo "setup: installing torch"
+    if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+        pip install -q "torch>=2.11"
+    else
+        # Without a GPU the CPU build: gigabytes smaller. pip finds it where a local index has it; uv knows its index.
+        pip install -q "torch==$torch+cpu" 2>/dev/null || { pip install -q uv && "$venv/bin/uv" pip install -q --python "$venv/bin/python" --torch-backend=cpu "torch==$torch"; }
+    fi
+fi
+echo "setup: installing ros-attn[$extras]"
+pip install -q "${constraints[@]}" -e ".[$extras]"
+rm -f "$venv"/.ready-"$purpose"-*
+touch "$stamp"
+echo "setup: done"

@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all set-up; both can be run again at any time.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_WAIT_POLICY=PASSIVE AMENT_PREFIX_PATH=$(abspath $(VENV)):$${AMENT_PREFIX_PATH} \
+	FASTRTPS_DEFAULT_PROFILES_FILE=$(CURDIR)/launch/config/fastdds.xml $(BIN)/python -P -m pytest
+
+.PHONY: help demo test test-all gpu lint setup-demo setup-test clean
+
+help:
+	@echo "make demo      render a drive, replay it, open runs/demo/report.html"
+	@echo "make test      the tests that run in CI (set-up included)"
+	@echo "make test-all  those that take long as well"
+	@echo "make gpu       kernel tests and benchmarks; needs a GPU"
+	@echo "make lint      ruff and pyright"
+
+demo: setup-demo
+	$(BIN)/ros-attn demo
+
+test: setup-test
+	$(PYTEST) -m "not slow and not gpu" --durations=15 $(ARGS)
+	@echo "Not run here, being slow (make test-all runs them):"
+	@$(PYTEST) -m "slow and not gpu" --collect-only -q 2>/dev/null | grep '::' || echo "  none"
+
+test-all: setup-test
+	$(PYTEST) -m "not gpu" --durations=30 $(ARGS)
+
+gpu: setup-test
+	$(PYTEST) -m gpu $(ARGS)
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+setup-demo:
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/setup.sh demo
+
+setup-test:
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/setup.sh test
+
+clean:
+	rm -rf $(VENV) .venv-bootstrap build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis

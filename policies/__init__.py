@@ -1,0 +1,1 @@
+"""Policy networks, their training, distillation and export."""

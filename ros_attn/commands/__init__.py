@@ -1,0 +1,1 @@
+"""The verbs of ``ros-attn``: one module each, with ``run(argv) -> exit code``."""

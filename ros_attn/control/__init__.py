@@ -1,0 +1,1 @@
+"""Components around policies and world models; the safety gate."""

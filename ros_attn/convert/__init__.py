@@ -1,0 +1,1 @@
+"""Data sets to bags and back: the code behind ``ros-attn convert``."""

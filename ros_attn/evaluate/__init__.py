@@ -1,0 +1,1 @@
+"""Metrics, and the report that puts two versions side by side."""

@@ -1,0 +1,1 @@
+"""Hosts of components: bag replay, rclpy nodes, simulation."""

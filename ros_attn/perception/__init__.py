@@ -1,0 +1,1 @@
+"""Perception systems, one folder each: model, component, training."""

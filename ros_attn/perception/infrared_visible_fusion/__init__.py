@@ -1,0 +1,1 @@
+"""Infrared-visible fusion: one picture that keeps what either camera sees."""

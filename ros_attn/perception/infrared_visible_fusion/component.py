@@ -1,0 +1,287 @@
+"""The fusion component: two cameras in, one fused picture and a trust map out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_attn.codecs import to_rgb
+from ros_attn.component import Component, Hold, Input, Out, Outputs, Static, Sync, Transform, Wiring
+from ros_attn.errors import MessageError
+from ros_attn.geometry import pose_matrix
+from ros_attn.params import param
+from ros_attn.perception.infrared_visible_fusion import alignment, rule
+from ros_attn.perception.infrared_visible_fusion.agc import PercentileGain
+from ros_attn.perception.infrared_visible_fusion.polarity import PolarityCheck
+from ros_attn.values import CameraInfo, Image
+
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FusionParams:
+    """Parameters of infrared_visible_fusion."""
+
+    model: Literal["rule"] = param("rule", "how to fuse: rule is the fixed two-scale rule, without weights")
+    slop_s: float = param(0.02, "farthest stamps of one pair", unit="s", low=0.0, high=1.0)
+    missing_after_s: float = param(
+        0.3, "a camera silent this long is taken as missing, the other passes through; 0: wait for ever",
+        unit="s", low=0.0, high=60.0,
+    )  # fmt: skip
+    pairing: Literal["sync", "hold"] = param(
+        "sync", "sync: a picture per pair; hold: one per visible frame with the newest infrared (30 Hz beside 9 Hz)"
+    )
+    hold_s: float = param(0.25, "oldest infrared that pairing=hold still uses", unit="s", low=0.0, high=10.0)
+    align: Literal["same", "stretch", "homography", "calibration"] = param(
+        "same", "how infrared comes into visible pixels: same (registered), stretch (same field), or as named"
+    )
+    homography: tuple[float, ...] = param(
+        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "visible px from infrared px, 3x3 row by row", unit="px"
+    )
+    T_infrared_visible: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+        "visible camera in the infrared camera's optical frame: x y z qx qy qz qw; used where no frames are named",
+    )
+    infrared_frame: str = param("", "TF frame of the infrared camera; with visible_frame the extrinsics come from TF")
+    visible_frame: str = param("", "TF frame of the visible camera")
+    depth_m: float = param(
+        20.0, "distance at which align=calibration is exact; nearer and farther things keep parallax",
+        unit="m", low=0.1, high=10000.0,
+    )  # fmt: skip
+    agc: Literal["auto", "on", "off"] = param(
+        "auto", "percentile gain of the infrared image: auto takes it for 16-bit and float images", live=True
+    )
+    agc_low_percent: float = param(1.0, "percentile that becomes black", unit="%", low=0.0, high=49.0, live=True)
+    agc_high_percent: float = param(99.5, "percentile that becomes white", unit="%", low=51.0, high=100.0, live=True)
+    agc_time_s: float = param(1.0, "time constant of the gain", unit="s", low=0.0, high=60.0, live=True)
+    agc_min_span: float = param(
+        300.0, "smallest span of counts that fills the range; keeps noise down in flat scenes",
+        unit="counts", low=0.0, high=65535.0, live=True,
+    )  # fmt: skip
+    polarity: Literal["white_hot", "black_hot"] = param(
+        "white_hot", "what the infrared camera shows bright; a warning says when it looks the other way", live=True
+    )
+
+    def check(self) -> str | None:
+        if len(self.homography) != 9:
+            return f"homography has {len(self.homography)} numbers, but takes 9 (3x3 row by row)."
+        if len(self.T_infrared_visible) != 7:
+            return f"T_infrared_visible has {len(self.T_infrared_visible)} numbers, but takes 7 (x y z qx qy qz qw)."
+        if bool(self.infrared_frame) != bool(self.visible_frame):
+            return "infrared_frame and visible_frame go together: give both, or neither."
+        return None
+
+
+@dataclass
+class InfraredVisibleFusion(Component):
+    """Fuses an infrared and a visible camera; see :mod:`.rule` for the formula.
+
+    Inputs: ``visible`` (colour, mono or bayer) and ``infrared`` (8-bit, or 16-bit and float counts, which go
+    through :class:`.PercentileGain`). Outputs: ``fused`` rgb8 (mono8 for a mono camera; chroma from the
+    visible image) and ``trust`` mono8, 255 where the visible camera alone is shown and 0 for infrared alone;
+    both in the visible camera's pixels and with its stamp and frame.
+
+    A camera that is missing arrives as None: the other passes through and a condition says so.
+
+    Source: two inputs and a mask as in AMG-Fuse (arXiv 2606.26812); the rule itself is ours.
+    """
+
+    inputs: ClassVar = {"visible": Sync(Image, "visible/image"), "infrared": Sync(Image, "infrared/image")}
+    outputs: ClassVar = {
+        "fused": Out(Image, "fused/image", kind="sensor"),
+        "trust": Out(Image, "~/debug/trust", kind="sensor"),
+    }
+    Params: ClassVar = FusionParams
+    backlog: ClassVar = "latest"
+
+    gain: PercentileGain = field(init=False)
+    polarity_check: PolarityCheck = field(init=False, default_factory=PolarityCheck)
+    _alignment: alignment.Alignment | None = field(init=False, default=None)
+    _aligned_for: tuple[Any, ...] = field(init=False, default=())
+    _in_colour: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._make_gain()
+
+    def wiring(self) -> Wiring:
+        p = self.params
+        patience = p.missing_after_s or None
+        inputs: dict[str, Input] = {"visible": Sync(Image, "visible/image", p.slop_s, patience)}
+        if p.pairing == "hold":
+            inputs["infrared"] = Hold(Image, "infrared/image", p.hold_s)
+        else:
+            inputs["infrared"] = Sync(Image, "infrared/image", p.slop_s, patience)
+        if p.align == "calibration":
+            inputs["visible_info"] = Static(CameraInfo, "visible/camera_info")
+            inputs["infrared_info"] = Static(CameraInfo, "infrared/camera_info")
+            if p.visible_frame:
+                inputs["T_infrared_visible"] = Transform(p.infrared_frame, p.visible_frame)
+        return Wiring(inputs)
+
+    def configure(self) -> None:
+        blank = np.zeros((48, 64), np.float32)
+        rule.fuse(blank, blank)
+
+    def set_params(self, params: Any) -> None:
+        super().set_params(params)
+        held = self.gain.range, self.gain.stamp_ns
+        self._make_gain()
+        self.gain.range, self.gain.stamp_ns = held
+
+    def reset(self) -> None:
+        self.gain.reset()
+        self.polarity_check.reset()
+
+    def step(
+        self,
+        now_ns: int,
+        visible: Image | None,
+        infrared: Image | None,
+        visible_info: CameraInfo | None = None,
+        infrared_info: CameraInfo | None = None,
+        T_infrared_visible: NDArray[np.float64] | None = None,
+    ) -> Outputs:
+        self._flag("visible", visible is None, "infrared")
+        self._flag("infrared", infrared is None, "visible")
+        levels = None if infrared is None else self._levels(infrared, now_ns)
+        if visible is None:
+            return {} if levels is None or infrared is None else self._infrared_alone(levels, infrared)
+        if levels is None:
+            return _visible_alone(visible)
+        colour, luma = _colour_and_luma(visible)
+        self._in_colour = colour is not None
+        coverage = None
+        if self.params.align != "same":
+            aligned = self._align(luma.shape, levels.shape, visible_info, infrared_info, T_infrared_visible)
+            levels, coverage = aligned.warp(levels), aligned.coverage
+        elif levels.shape != luma.shape:
+            raise MessageError(
+                f"infrared is {levels.shape[1]}x{levels.shape[0]} and visible {luma.shape[1]}x{luma.shape[0]} px; "
+                "set align to calibration, homography or (same field of view) stretch."
+            )
+        fused, trust = rule.fuse(levels, luma.astype(np.float32), coverage)
+        return self._answer(visible, colour, fused, cv2.convertScaleAbs(trust, alpha=255))
+
+    # -- parts ------------------------------------------------------------------------------------------
+
+    def _make_gain(self) -> None:
+        p = self.params
+        self.gain = PercentileGain(p.agc_low_percent, p.agc_high_percent, p.agc_time_s, p.agc_min_span)
+
+    def _flag(self, name: str, missing: bool, other: str) -> None:
+        if missing:
+            self.health.warn(name, f"{name} is missing: {other} passes through alone.")
+        else:
+            self.health.clear(name)
+
+    def _levels(self, infrared: Image, now_ns: int) -> Plane:
+        """Grey levels 0..255, white hot."""
+        data = infrared.data
+        if data.ndim == 3:
+            data = cv2.cvtColor(to_rgb(infrared).data, cv2.COLOR_RGB2GRAY)
+        automatic = self.params.agc == "auto" and data.dtype != np.uint8
+        if automatic or self.params.agc == "on":
+            levels = self.gain.apply(data, infrared.stamp_ns)
+        elif data.dtype == np.uint8:
+            levels = data.astype(np.float32)
+        else:
+            raise MessageError(
+                f"infrared is {infrared.encoding}, which has no grey levels of its own; set agc to auto or on."
+            )
+        if self.params.polarity == "black_hot":
+            levels = 255 - levels
+        if self.polarity_check.observe(levels, now_ns):
+            other = "white_hot" if self.params.polarity == "black_hot" else "black_hot"
+            self.health.warn("polarity", f"infrared looks inverted; if so, set polarity to {other}.")
+        else:
+            self.health.clear("polarity")
+        if self.gain.range is not None:
+            self.health.figures.update(agc_low=self.gain.range[0], agc_high=self.gain.range[1])
+        return levels
+
+    def _align(
+        self,
+        visible_size: tuple[int, ...],
+        infrared_size: tuple[int, ...],
+        visible_info: CameraInfo | None,
+        infrared_info: CameraInfo | None,
+        T_infrared_visible: NDArray[np.float64] | None,
+    ) -> alignment.Alignment:
+        where = None if T_infrared_visible is None else T_infrared_visible.tobytes()
+        made_for = (visible_size, infrared_size, id(visible_info), id(infrared_info), where)
+        if self._alignment is not None and made_for == self._aligned_for:
+            return self._alignment
+        sizes = (visible_size[0], visible_size[1]), (infrared_size[0], infrared_size[1])
+        if self.params.align == "stretch":
+            made = alignment.stretched(*sizes)
+        elif self.params.align == "homography":
+            made = alignment.by_homography(self.params.homography, *sizes)
+        else:
+            assert visible_info is not None and infrared_info is not None
+            for name, info, size in (("visible", visible_info, sizes[0]), ("infrared", infrared_info, sizes[1])):
+                if (info.height, info.width) != size:
+                    raise MessageError(
+                        f"{name}/camera_info is for {info.width}x{info.height} px, the image has {size[1]}x{size[0]}; "
+                        "calibrate at the resolution that is streamed."
+                    )
+            pose = self.params.T_infrared_visible
+            T = pose_matrix(pose[:3], pose[3:]) if T_infrared_visible is None else T_infrared_visible
+            made = alignment.by_calibration(visible_info, infrared_info, T, self.params.depth_m)
+        self._alignment, self._aligned_for = made, made_for
+        self.health.figures["infrared_coverage"] = float(np.mean(made.coverage > 0))
+        return made
+
+    def _infrared_alone(self, levels: Plane, infrared: Image) -> Outputs:
+        if self._alignment is not None and self._alignment.source_size == levels.shape:
+            levels = self._alignment.warp(levels)
+        grey = cv2.convertScaleAbs(levels)
+        # Subscribers keep the encoding they have seen so far.
+        picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) if self._in_colour else grey
+        return {
+            "fused": Image(infrared.stamp_ns, picture, "rgb8" if self._in_colour else "mono8", infrared.frame_id),
+            "trust": Image(infrared.stamp_ns, np.zeros_like(grey), "mono8", infrared.frame_id),
+        }
+
+    @staticmethod
+    def _answer(
+        visible: Image, colour: NDArray[np.uint8] | None, fused: Plane, trust: NDArray[np.uint8]
+    ) -> Outputs:
+        grey = np.clip(np.rint(fused), 0, 255).astype(np.uint8)
+        if colour is None:
+            picture, encoding = grey, "mono8"
+        else:
+            colour[..., 0] = grey
+            picture, encoding = cv2.cvtColor(colour, cv2.COLOR_YCrCb2RGB), "rgb8"
+        return {
+            "fused": Image(visible.stamp_ns, picture, encoding, visible.frame_id),
+            "trust": Image(visible.stamp_ns, trust, "mono8", visible.frame_id),
+        }
+
+
+def _visible_alone(visible: Image) -> Outputs:
+    colour, luma = _colour_and_luma(visible)
+    picture, encoding = (luma, "mono8") if colour is None else (to_rgb(visible).data, "rgb8")
+    return {
+        "fused": Image(visible.stamp_ns, picture, encoding, visible.frame_id),
+        "trust": Image(visible.stamp_ns, np.full(luma.shape, 255, np.uint8), "mono8", visible.frame_id),
+    }
+
+
+def _colour_and_luma(visible: Image) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8]]:
+    """YCrCb of a colour image (None for mono) and its luma, 8 bit."""
+    if visible.data.ndim == 2 and not visible.encoding.startswith("bayer"):
+        if visible.data.dtype == np.uint8:
+            return None, visible.data
+        if visible.data.dtype == np.uint16:
+            return None, cv2.convertScaleAbs(visible.data, alpha=1 / 257)
+        raise MessageError(
+            f"visible is {visible.encoding}; a visible camera gives 8- or 16-bit mono, rgb, bgr or bayer images, "
+            "so this looks like a thermal or depth topic: check --remap."
+        )
+    ycrcb = cv2.cvtColor(to_rgb(visible).data, cv2.COLOR_RGB2YCrCb)
+    return ycrcb, np.ascontiguousarray(ycrcb[..., 0])  # type: ignore[return-value]

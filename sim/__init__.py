@@ -1,0 +1,1 @@
+"""MuJoCo worlds, robots, sensors and tasks; knows no learner."""

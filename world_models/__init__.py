@@ -1,0 +1,1 @@
+"""World-action models: token groups, backbone, tactile, cross-view and memory attention."""
