@@ -98,9 +98,7 @@ def slerp(a: ArrayLike, b: ArrayLike, ratio: ArrayLike) -> Float:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     t = np.asarray(ratio, dtype=np.float64)[..., None]
     b = np.where(np.sum(a * b, axis=-1, keepdims=True) < 0, -b, b)
-    angle = 2 * np.arctan2(
-        np.linalg.norm(a - b, axis=-1, keepdims=True), np.linalg.norm(a + b, axis=-1, keepdims=True)
-    )
+    angle = 2 * np.arctan2(np.linalg.norm(a - b, axis=-1, keepdims=True), np.linalg.norm(a + b, axis=-1, keepdims=True))
     sine = np.sin(angle)
     same = sine == 0
     divisor = np.where(same, 1.0, sine)

@@ -137,10 +137,14 @@ def load(path: Path) -> Graph:
             raise RosAttnError(f"{where}: it needs a `component`.")
         for key in entry:
             if key not in STAGE_KEYS:
-                raise RosAttnError(f"{where}: unknown key {key!r}{meant(str(key), STAGE_KEYS)}; known: {listed(STAGE_KEYS)}.")
+                raise RosAttnError(
+                    f"{where}: unknown key {key!r}{meant(str(key), STAGE_KEYS)}; known: {listed(STAGE_KEYS)}."
+                )
         cls = registry.find(entry["component"])
         built = cls(parameters.build(cls.Params, entry.get("params") or {}, f"{where}, {cls.kind()}"))
-        options = {name: input_options(each, f"{where}, input {name}") for name, each in (entry.get("inputs") or {}).items()}
+        options = {
+            name: input_options(each, f"{where}, input {name}") for name, each in (entry.get("inputs") or {}).items()
+        }
         stages.append(Stage(built, entry.get("name", cls.kind()), "", entry.get("remap") or {}, options))
     return Graph(stages)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TOPIC = "/ros_attn/journal"
 FORMAT = 1
 # A stamp of its own must survive: where ROS has a type with and one without header, the one with.
-STAMPED = {Twist: "geometry_msgs/msg/TwistStamped"}
+STAMPED: Mapping[type[Value], str] = {Twist: "geometry_msgs/msg/TwistStamped"}
 
 
 class JournalWriter:
@@ -183,7 +183,9 @@ def _run(runtime: Runtime) -> Outputs:
 
 def _opened(event: Mapping[str, Any], path: Path) -> tuple[Stage, Runtime]:
     if event["format"] > FORMAT:
-        raise BagError(f"{path} is a journal of format {event['format']}, newer than this version's {FORMAT}; update ros_attn.")
+        raise BagError(
+            f"{path} is a journal of format {event['format']}, newer than this version's {FORMAT}; update ros_attn."
+        )
     cls = registry.find(event["component"])
     component: Component = cls(parameters.build(cls.Params, event["params"], f"{path}, {event['stage']}"))
     options = {name: InputOptions(**each) for name, each in event["options"].items()}

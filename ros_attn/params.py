@@ -161,8 +161,7 @@ def validate(params: Any, where: str) -> None:
 def as_dict(params: Any) -> dict[str, Any]:
     """The parameters as plain values that YAML and JSON can hold."""
     return {
-        name: list(value) if isinstance(value := getattr(params, name), tuple) else value
-        for name in fields_of(params)
+        name: list(value) if isinstance(value := getattr(params, name), tuple) else value for name in fields_of(params)
     }
 
 
@@ -201,7 +200,5 @@ def markdown_table(cls: type) -> str:
     rows = ["| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
     for name, field in fields_of(cls).items():
         default = yaml_scalar(field.default) + (f" {field.unit}" if field.unit else "")
-        rows.append(
-            f"| `{name}` | {default} | {field.range_text} | {'yes' if field.live else 'no'} | {field.doc} |"
-        )
+        rows.append(f"| `{name}` | {default} | {field.range_text} | {'yes' if field.live else 'no'} | {field.doc} |")
     return "\n".join(rows) + "\n"

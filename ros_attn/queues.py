@@ -77,15 +77,19 @@ class Queue:
         ):
             self.counters.late += 1
             return Admission.LET_GO
-        if self.options.max_rate_hz > 0 and self._kept_ns is not None:
-            # A tenth of a period of tolerance: a 30 Hz camera with jitter passes a 30 Hz limit whole.
-            if stamp_ns - self._kept_ns < 0.9 * SECOND / self.options.max_rate_hz:
-                self.newest_ns = stamp_ns
-                self.counters.thinned += 1
-                return Admission.LET_GO
+        if self._too_soon(stamp_ns):
+            self.newest_ns = stamp_ns
+            self.counters.thinned += 1
+            return Admission.LET_GO
         self.newest_ns = self._kept_ns = stamp_ns
         self.entries.append(Entry(stamp_ns, arrival_ns, value))
         return Admission.QUEUED
+
+    def _too_soon(self, stamp_ns: int) -> bool:
+        if self.options.max_rate_hz <= 0 or self._kept_ns is None:
+            return False
+        # A tenth of a period of tolerance: a 30 Hz camera with jitter passes a 30 Hz limit whole.
+        return stamp_ns - self._kept_ns < 0.9 * SECOND / self.options.max_rate_hz
 
     def bound(self, seconds: float) -> int:
         """Let go of what is more than ``seconds`` of stamps behind the newest; returns how many."""

@@ -59,7 +59,7 @@ def _is_component(item: object) -> bool:
     return isinstance(item, type) and issubclass(item, Component) and item is not Component
 
 
-def _load_module(module_name: str, asked: str):  # noqa: ANN202
+def _load_module(module_name: str, asked: str):
     sys.path.insert(0, "")
     try:
         return importlib.import_module(module_name)
@@ -74,7 +74,7 @@ def _load_module(module_name: str, asked: str):  # noqa: ANN202
         sys.path.remove("")
 
 
-def _load_file(path_text: str):  # noqa: ANN202
+def _load_file(path_text: str):
     path = Path(path_text)
     if not path.is_file():
         raise RosAttnError(f"There is no file {path} to take a component from.")

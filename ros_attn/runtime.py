@@ -106,9 +106,7 @@ class Runtime:
             for name, policy in self.inputs.items()
             if not isinstance(policy, Transform)
         }
-        self.sync = Synchroniser(
-            [queue for queue in self.queues.values() if isinstance(queue.policy, Sync)]
-        )
+        self.sync = Synchroniser([queue for queue in self.queues.values() if isinstance(queue.policy, Sync)])
         self.statics: dict[str, Value] = {}
         self._statics_replaceable: set[str] = set()
         self.transforms = TransformBuffer() if self._of(Transform) else None

@@ -153,9 +153,7 @@ def _gap(child: str, link: _Static | _Dynamic, stamp_ns: int) -> tuple[int, str]
     missing, side = (first - stamp_ns, "early") if stamp_ns < first else (stamp_ns - last, "late")
     known = f"only at {_seconds(first)}" if first == last else f"from {_seconds(first)} to {_seconds(last)}"
     by = f"{missing / 1e6:.4g} ms" if missing < 10**10 else _seconds(missing)
-    return missing, (
-        f"{child}<-{link.newest_parent} is known {known}, asked for {_seconds(stamp_ns)}: {by} too {side}"
-    )
+    return missing, (f"{child}<-{link.newest_parent} is known {known}, asked for {_seconds(stamp_ns)}: {by} too {side}")
 
 
 class TransformBuffer:

@@ -5,11 +5,14 @@ gives the same bytes on one machine and backend. Frames: world x along the stree
 optical (x right, y down, z forward). Nothing here knows ROS.
 """
 
+# mujoco's compiled modules carry no stubs
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from types import TracebackType
 
 import mujoco
@@ -73,8 +76,13 @@ class DriveConfig:
                 raise ParameterError(f"DriveConfig.{name} is {value!r}: give a whole number")
         shares = [point[0] for point in self.haze if len(point) == 2]
         betas = [point[1] for point in self.haze if len(point) == 2]
-        rising = all(a < b for a, b in zip(shares, shares[1:], strict=False))
-        if len(shares) < 2 or len(shares) != len(self.haze) or not rising or not all(0 <= b <= 1 for b in betas):
+        rising = all(a < b for a, b in pairwise(shares))
+        if (
+            len(shares) < 2
+            or len(shares) != len(self.haze)
+            or not rising
+            or not all(0 <= b <= 1 for b in betas)
+        ):
             raise ParameterError(
                 f"DriveConfig.haze is {self.haze!r}: give two or more points (share of the drive, beta from 0 to 1 per "
                 "metre) with rising shares"
@@ -185,9 +193,13 @@ class Drive:
         self._core = ThermalCore(
             self.street, self.thermal, config.seed, config.netd_k, config.thermal_blur_pixels
         )
-        self._kinds = np.append(self.street.kind, SegmentationClass.SKY).astype(np.int32)  # geom -1 is the last
+        self._kinds = np.append(self.street.kind, SegmentationClass.SKY).astype(
+            np.int32
+        )  # geom -1 is the last
         self._posed_ns: int | None = None
-        self._geometry: tuple[int, str, Geometry] | None = None
+        self._drawn: tuple[int, Geometry] | None = (
+            None  # the latest visible geometry, for an aligned thermal camera
+        )
 
     def __enter__(self) -> Drive:
         return self
@@ -205,7 +217,8 @@ class Drive:
         """Stamps of a stream: start + delay + k/rate for as long as the drive lasts."""
         count = int(np.floor((self.config.duration_s - delay_s) * rate_hz + 1e-9))
         return [
-            self.config.start_ns + round(delay_s * 1e9) + round(k * 1e9 / rate_hz) for k in range(max(0, count))
+            self.config.start_ns + round(delay_s * 1e9) + round(k * 1e9 / rate_hz)
+            for k in range(max(0, count))
         ]
 
     @property
@@ -223,23 +236,37 @@ class Drive:
         stamp_ns = self.visible_stamps[index]
         T_world_base, speed, yaw_rate = self._pose(stamp_ns)
         T_world_camera = T_world_base @ self.visible.T_base_camera
-        view = self._seen(self.visible, stamp_ns)
-        clear = self._view.colour(self._data, self.visible)
+        clear, view = self._view.picture(self._data, self.visible)
+        self._drawn = stamp_ns, view
         beta = self._haze(stamp_ns)
         path = view.depth_m.copy()
         sky = self.visible.rays[view.geom < 0]
-        path[view.geom < 0] = sky_path(np.einsum("nj,j->n", sky, T_world_camera[2, :3]) / np.linalg.norm(sky, axis=1))
+        path[view.geom < 0] = sky_path(
+            np.einsum("nj,j->n", sky, T_world_camera[2, :3]) / np.linalg.norm(sky, axis=1)
+        )
         rng = np.random.default_rng([self.config.seed, 4, index])
         rgb = exposed(hazed(clear, path, beta), self.config.noise, rng)
         return VisibleFrame(
-            stamp_ns, rgb, clear, view.depth_m, self._kinds[view.geom], T_world_camera, T_world_base, beta, speed, yaw_rate
+            stamp_ns,
+            rgb,
+            clear,
+            view.depth_m,
+            self._kinds[view.geom],
+            T_world_camera,
+            T_world_base,
+            beta,
+            speed,
+            yaw_rate,
         )
 
     def thermal_frame(self, index: int) -> ThermalFrame:
         """Draws thermal frame `index`."""
         stamp_ns = self.thermal_stamps[index]
         T_world_base, _, _ = self._pose(stamp_ns)
-        view = self._seen(self.thermal, stamp_ns)
+        shared = (
+            self._drawn is not None and self._drawn[0] == stamp_ns and self.thermal.same_view(self.visible)
+        )
+        view = self._drawn[1] if shared and self._drawn else self._view.geometry(self._data, self.thermal)
         beta = self._haze(stamp_ns)
         image = self._core.detected(self._core.scene_temperature(self._data, view, beta), index)
         T_world_camera = T_world_base @ self.thermal.T_base_camera
@@ -253,12 +280,12 @@ class Drive:
         stamps = self.stamps(self.config.imu_hz)
         truth = self.trajectory.motion(self._seconds(stamps))
         rng = np.random.default_rng([self.config.seed, 5])
-        rate = truth.angular_velocity + factor * (
-            rng.normal(0, noise.gyro_bias, 3) + rng.normal(0, noise.gyro_white, (len(stamps), 3))
-        )
-        force = truth.specific_force + factor * (
-            rng.normal(0, noise.accelerometer_bias, 3) + rng.normal(0, noise.accelerometer_white, (len(stamps), 3))
-        )
+        band = np.sqrt(self.config.imu_hz / 2)
+        white, shape = rng.standard_normal((2, len(stamps), 3)) * band, (1, 3)
+        rate_error = rng.normal(0, noise.gyro_bias, shape) + noise.gyro_density * white[0]
+        force_error = rng.normal(0, noise.accelerometer_bias, shape) + noise.accelerometer_density * white[1]
+        rate = truth.angular_velocity + factor * rate_error
+        force = truth.specific_force + factor * force_error
         yield from map(ImuSample, stamps, rate, force)
 
     def wheel_samples(self) -> Iterator[WheelSample]:
@@ -279,7 +306,7 @@ class Drive:
         yield from map(OdometrySample, stamps, truth.T_world_base, velocity, truth.angular_velocity)
 
     def events(self) -> Iterator[Event]:
-        """Every sample and frame in stamp order, frames drawn as they are reached.
+        """Every sample and frame in stamp order; frames are drawn as they are reached, one ahead.
 
         Of equal stamps: odometry, IMU, wheels, visible, thermal.
         """
@@ -296,7 +323,9 @@ class Drive:
         return (np.array(stamps, np.int64) - self.config.start_ns) * 1e-9
 
     def _haze(self, stamp_ns: int) -> float:
-        return haze_profile(self.config.haze, (stamp_ns - self.config.start_ns) * 1e-9 / self.config.duration_s)
+        return haze_profile(
+            self.config.haze, (stamp_ns - self.config.start_ns) * 1e-9 / self.config.duration_s
+        )
 
     def _pose(self, stamp_ns: int) -> tuple[np.ndarray, float, float]:
         t = (stamp_ns - self.config.start_ns) * 1e-9
@@ -307,15 +336,10 @@ class Drive:
             self._posed_ns = stamp_ns
         return T_world_base, float(motion.speed_mps[0]), float(motion.yaw_rate[0])
 
-    def _seen(self, camera: DriveCamera, stamp_ns: int) -> Geometry:
-        if camera is self.thermal and self.thermal.same_view(self.visible):
-            camera = self.visible
-        if self._geometry is None or self._geometry[:2] != (stamp_ns, camera.name):
-            self._geometry = (stamp_ns, camera.name, self._view.geometry(self._data, camera))
-        return self._geometry[2]
 
-
-def _camera(name: str, width: int, height: int, fovy_deg: float, left_m: float) -> tuple[DriveCamera, CameraMount]:
+def _camera(
+    name: str, width: int, height: int, fovy_deg: float, left_m: float
+) -> tuple[DriveCamera, CameraMount]:
     focal = height / 2 / np.tan(np.radians(fovy_deg) / 2)
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     c, s = np.cos(_PITCH_RAD), np.sin(_PITCH_RAD)

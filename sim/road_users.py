@@ -4,6 +4,8 @@ Movers are MuJoCo mocap bodies whose limbs hang on hinges; nothing is simulated:
 an analytic gait for a time, so any frame can be drawn without the ones before it.
 """
 
+# mujoco's compiled modules carry no stubs
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -106,35 +108,90 @@ class Pedestrian(Mover):
         hem = [(0.60, 0.0, 0.17, 0.21), (0.62, 0.0, 0.175, 0.215), (0.85, 0.0, 0.15, 0.19)]
         if not long_coat:
             hem = [(0.84, 0.0, 0.145, 0.18), (0.86, 0.0, 0.15, 0.185), (0.92, 0.0, 0.145, 0.18)]
-        trunk = builder.loft(f"{name}_coat", [
-            tuple(s * value for value in ring) for ring in (
-                *hem, (1.05, 0.0, 0.125, 0.165), (1.22, 0.01, 0.135, 0.185), (1.36, 0.0, 0.125, 0.21),
-                (1.42, -0.005, 0.105, 0.20), (1.47, -0.01, 0.085, 0.12), (1.50, 0.0, 0.06, 0.065),
-            )
-        ])  # fmt: skip
+        rings = [
+            *hem, (1.05, 0.0, 0.125, 0.165), (1.22, 0.01, 0.135, 0.185), (1.36, 0.0, 0.125, 0.21),
+            (1.42, -0.005, 0.105, 0.20), (1.47, -0.01, 0.085, 0.12), (1.50, 0.0, 0.06, 0.065),
+        ]  # fmt: skip
+        trunk = builder.loft(f"{name}_coat", s * np.array(rings))
         add(root, trunk, surface["coat"], coat)
         if not long_coat:
-            add(root, "ellipsoid", surface["trousers"], trousers, size=_of(s, 0.125, 0.16, 0.13), pos=_of(s, 0, 0, 0.86))
+            add(
+                root,
+                "ellipsoid",
+                surface["trousers"],
+                trousers,
+                size=_of(s, 0.125, 0.16, 0.13),
+                pos=_of(s, 0, 0, 0.86),
+            )
         add(root, "capsule", surface["skin"], skin, size=[0.05 * s], fromto=_of(s, 0, 0, 1.45, 0.01, 0, 1.53))
-        self.head = add(
+        add(
             root, "ellipsoid", surface["skin"], skin, name=f"{name}_head", size=_of(s, 0.10, 0.08, 0.125),
             pos=_of(s, 0.02, 0, 1.63),
         )  # fmt: skip
-        add(root, "ellipsoid", surface["hair"], hair, size=_of(s, 0.103, 0.09, 0.11), pos=_of(s, -0.022, 0, 1.668))
+        add(
+            root,
+            "ellipsoid",
+            surface["hair"],
+            hair,
+            size=_of(s, 0.103, 0.09, 0.11),
+            pos=_of(s, -0.022, 0, 1.668),
+        )
         add(root, "sphere", surface["skin"], skin, size=[0.02 * s], pos=_of(s, 0.122, 0, 1.625))
         if rng.random() < 0.5:
             pack = rng.choice(_COAT)
-            add(root, "ellipsoid", surface["bag"], pack, size=_of(s, 0.09, 0.14, 0.20), pos=_of(s, -0.17, 0, 1.24))
+            add(
+                root,
+                "ellipsoid",
+                surface["bag"],
+                pack,
+                size=_of(s, 0.09, 0.14, 0.20),
+                pos=_of(s, -0.17, 0, 1.24),
+            )
         for side, y in (("l", 0.095), ("r", -0.095)):
             thigh = self.limb(root, f"hip_{side}", _of(s, 0, y, 0.92))
-            add(thigh, "capsule", surface["trousers"], trousers, size=[0.075 * s], fromto=_of(s, 0, 0, 0, 0, 0, -0.42))
+            add(
+                thigh,
+                "capsule",
+                surface["trousers"],
+                trousers,
+                size=[0.075 * s],
+                fromto=_of(s, 0, 0, 0, 0, 0, -0.42),
+            )
             shin = self.limb(thigh, f"knee_{side}", _of(s, 0, 0, -0.44))
-            add(shin, "capsule", surface["trousers"], trousers, size=[0.055 * s], fromto=_of(s, 0, 0, 0, 0, 0, -0.38))
+            add(
+                shin,
+                "capsule",
+                surface["trousers"],
+                trousers,
+                size=[0.055 * s],
+                fromto=_of(s, 0, 0, 0, 0, 0, -0.38),
+            )
             shoe = (0.10, 0.09, 0.08)
-            add(shin, "ellipsoid", surface["shoes"], shoe, size=_of(s, 0.135, 0.05, 0.05), pos=_of(s, 0.05, 0, -0.43))
+            add(
+                shin,
+                "ellipsoid",
+                surface["shoes"],
+                shoe,
+                size=_of(s, 0.135, 0.05, 0.05),
+                pos=_of(s, 0.05, 0, -0.43),
+            )
             arm = self.limb(root, f"arm_{side}", _of(s, 0, 2.35 * y, 1.40))
-            add(arm, "capsule", surface["coat"], coat, size=[0.056 * s], fromto=_of(s, 0, 0, 0, 0, 0.25 * y, -0.27))
-            add(arm, "capsule", surface["coat"], coat, size=[0.045 * s], fromto=_of(s, 0, 0.25 * y, -0.27, 0.09, 0.25 * y, -0.48))
+            add(
+                arm,
+                "capsule",
+                surface["coat"],
+                coat,
+                size=[0.056 * s],
+                fromto=_of(s, 0, 0, 0, 0, 0.25 * y, -0.27),
+            )
+            add(
+                arm,
+                "capsule",
+                surface["coat"],
+                coat,
+                size=[0.045 * s],
+                fromto=_of(s, 0, 0.25 * y, -0.27, 0.09, 0.25 * y, -0.48),
+            )
             add(arm, "sphere", surface["skin"], skin, size=[0.048 * s], pos=_of(s, 0.11, 0.25 * y, -0.53))
         builder.shadow(root, 0, 0, 0.42 * s, 0.36 * s, 0.012)
 
@@ -185,15 +242,57 @@ class Cyclist(Mover):
         add(root, "capsule", torso, jacket, size=[0.145], fromto=[-0.15, 0, 1.05, 0.12, 0, 1.36])
         add(root, "capsule", torso, jacket, size=[0.075], fromto=[0.13, -0.16, 1.42, 0.13, 0.16, 1.42])
         add(root, "ellipsoid", surface["skin"], skin, size=[0.10, 0.08, 0.125], pos=[0.25, 0, 1.61])
-        add(root, "ellipsoid", surface["hair"], (0.85, 0.86, 0.88), size=[0.14, 0.098, 0.085], pos=[0.23, 0, 1.685])
+        add(
+            root,
+            "ellipsoid",
+            surface["hair"],
+            (0.85, 0.86, 0.88),
+            size=[0.14, 0.098, 0.085],
+            pos=[0.23, 0, 1.685],
+        )
         for side, y in (("l", 1), ("r", -1)):
-            add(root, "capsule", torso, jacket, size=[0.05], fromto=[0.13, 0.21 * y, 1.40, 0.24, 0.26 * y, 1.17])
-            add(root, "capsule", torso, jacket, size=[0.042], fromto=[0.24, 0.26 * y, 1.17, 0.40, 0.23 * y, 1.05])
+            add(
+                root,
+                "capsule",
+                torso,
+                jacket,
+                size=[0.05],
+                fromto=[0.13, 0.21 * y, 1.40, 0.24, 0.26 * y, 1.17],
+            )
+            add(
+                root,
+                "capsule",
+                torso,
+                jacket,
+                size=[0.042],
+                fromto=[0.24, 0.26 * y, 1.17, 0.40, 0.23 * y, 1.05],
+            )
             thigh = self.limb(root, f"hip_{side}", [self._HIP[0], 0.10 * y, self._HIP[1]])
-            add(thigh, "capsule", surface["trousers"], trousers, size=[0.075], fromto=[0, 0, 0, 0, 0, -self._THIGH])
+            add(
+                thigh,
+                "capsule",
+                surface["trousers"],
+                trousers,
+                size=[0.075],
+                fromto=[0, 0, 0, 0, 0, -self._THIGH],
+            )
             shin = self.limb(thigh, f"knee_{side}", [0, 0, -self._THIGH])
-            add(shin, "capsule", surface["trousers"], trousers, size=[0.052], fromto=[0, 0, 0, 0, 0, -self._SHIN])
-            add(shin, "ellipsoid", surface["shoes"], tyre, size=[0.13, 0.045, 0.045], pos=[0.04, 0, -self._SHIN])
+            add(
+                shin,
+                "capsule",
+                surface["trousers"],
+                trousers,
+                size=[0.052],
+                fromto=[0, 0, 0, 0, 0, -self._SHIN],
+            )
+            add(
+                shin,
+                "ellipsoid",
+                surface["shoes"],
+                tyre,
+                size=[0.13, 0.045, 0.045],
+                pos=[0.04, 0, -self._SHIN],
+            )
         crank = self.limb(root, "crank", [self._CRANK_CENTRE[0], 0, self._CRANK_CENTRE[1]])
         for y in (0.10, -0.10):
             end = [0, y, -self._CRANK if y > 0 else self._CRANK]
@@ -269,10 +368,14 @@ def add_car(
     ):
         builder.add(body, mesh, surface, rgb, material)
     front_lamp, rear_lamp = Surface(kind, 300.0 if lights else 282.0, 0.9), Surface(kind, 283.0)
-    white, red = ((1.0, 0.96, 0.85), (0.85, 0.06, 0.05)) if lights else ((0.72, 0.74, 0.76), (0.42, 0.05, 0.05))
+    white, red = (
+        ((1.0, 0.96, 0.85), (0.85, 0.06, 0.05)) if lights else ((0.72, 0.74, 0.76), (0.42, 0.05, 0.05))
+    )
     lit = "glow" if lights else "glossy"
-    builder.add(body, _prisms(builder, "car_front_lamps", _pair(2.03, 0.52, 0.645, 0.06, 0.15, 0.07)), front_lamp, white, lit)
-    builder.add(body, _prisms(builder, "car_rear_lamps", _pair(-2.09, 0.57, 0.76, 0.03, 0.14, 0.07)), rear_lamp, red, lit)
+    lamps = _prisms(builder, "car_front_lamps", _pair(2.03, 0.52, 0.645, 0.06, 0.15, 0.07))
+    builder.add(body, lamps, front_lamp, white, lit)
+    lamps = _prisms(builder, "car_rear_lamps", _pair(-2.09, 0.57, 0.76, 0.03, 0.14, 0.07))
+    builder.add(body, lamps, rear_lamp, red, lit)
     plate = Surface(kind, 282.0, 0.9)
     builder.add(body, "box", plate, (0.82, 0.82, 0.78), size=[0.02, 0.26, 0.055], pos=[-2.11, 0, 0.56])
     builder.add(body, "box", plate, (0.08, 0.08, 0.085), size=[0.03, 0.45, 0.07], pos=[2.08, 0, 0.42])
@@ -281,9 +384,8 @@ def add_car(
 
 def _pillars() -> list[np.ndarray]:
     section = np.array([(-0.035, -0.02, 0), (0.035, -0.02, 0), (0.035, 0.02, 0), (-0.035, 0.02, 0)])
-    return [
-        np.concatenate([section + [-0.44, 0.61 * y, 1.43], section + [-0.42, 0.765 * y, 0.93]]) for y in (1, -1)
-    ]
+    ends = [np.array([(-0.44, 0.61 * y, 1.43), (-0.42, 0.765 * y, 0.93)]) for y in (1, -1)]
+    return [np.concatenate([section + top, section + bottom]) for top, bottom in ends]
 
 
 def _prisms(builder: SceneBuilder, name: str, polygons: list[np.ndarray]) -> str:
@@ -297,7 +399,10 @@ def _prisms(builder: SceneBuilder, name: str, polygons: list[np.ndarray]) -> str
             a, b, c, d = start + k, start + n, start + half + n, start + half + k
             faces += [(a, b, c), (a, c, d)]
         for k in range(1, half - 1):
-            faces += [(start, start + k + 1, start + k), (start + half, start + half + k, start + half + k + 1)]
+            faces += [
+                (start, start + k + 1, start + k),
+                (start + half, start + half + k, start + half + k + 1),
+            ]
     return builder.mesh(name, np.array(vertices), np.array(faces), smooth=False)
 
 
@@ -313,7 +418,8 @@ def _pair(x: float, y: float, z: float, half_x: float, half_y: float, half_z: fl
     corners = np.array([(-half_x, -half_z), (half_x, -half_z), (half_x, half_z), (-half_x, half_z)])
     ring = np.stack([corners[:, 0], np.zeros(4), corners[:, 1]], axis=-1)
     side = np.array([0.0, half_y, 0.0])
-    return [np.concatenate([ring + [x, s, z] + side, ring + [x, s, z] - side]) for s in (y, -y)]
+    centres = [np.array([x, s, z]) for s in (y, -y)]
+    return [np.concatenate([ring + centre + side, ring + centre - side]) for centre in centres]
 
 
 def _mirrored(half: list[tuple[float, float, float]]) -> np.ndarray:

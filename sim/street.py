@@ -5,6 +5,8 @@ along the street, y to the left, z up, the road's surface at z = 0. Each object 
 casting can skip it by its bounding box.
 """
 
+# mujoco's compiled modules carry no stubs
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -119,13 +121,19 @@ def build_street(
 
     base = spec.worldbody.add_body(name="base", mocap=True)
     for mount in cameras:
-        base.add_camera(name=mount.name, fovy=mount.fovy_deg, pos=list(mount.position), quat=list(mount.quat_wxyz))
+        base.add_camera(
+            name=mount.name, fovy=mount.fovy_deg, pos=list(mount.position), quat=list(mount.quat_wxyz)
+        )
     model = spec.compile()
     for mover in movers:
         mover.bind(model)
     kind, kelvin, emissivity, sky_view, mottle = (np.zeros(model.ngeom) for _ in range(5))
     for geom, surface in builder.surfaces:
-        kind[geom.id], kelvin[geom.id], emissivity[geom.id] = surface.kind, surface.temperature_k, surface.emissivity
+        kind[geom.id], kelvin[geom.id], emissivity[geom.id] = (
+            surface.kind,
+            surface.temperature_k,
+            surface.emissivity,
+        )
         sky_view[geom.id], mottle[geom.id] = surface.sky_view, surface.mottle_k
     return Street(
         model,
@@ -136,15 +144,23 @@ def build_street(
         emissivity.astype(np.float32),
         sky_view.astype(np.float32),
         mottle.astype(np.float32),
-        {geom.id: builder.warmth[geom.material] for geom, _ in builder.surfaces if geom.material in builder.warmth},
-        {geom.id: builder.textures[geom.material] for geom, _ in builder.surfaces if geom.material in builder.textures},
+        {
+            geom.id: builder.warmth[geom.material]
+            for geom, _ in builder.surfaces
+            if geom.material in builder.warmth
+        },
+        {
+            geom.id: builder.textures[geom.material]
+            for geom, _ in builder.surfaces
+            if geom.material in builder.textures
+        },
         tuple(movers),
         tuple(lamps),
     )
 
 
 def _visuals(spec: mujoco.MjSpec, sky: paint.Sky, buffer_size: tuple[int, int]) -> None:
-    size = 512
+    size = 384
     cube = spec.add_texture(
         name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=size, height=6 * size, nchannel=3
     )
@@ -174,13 +190,26 @@ def _road(builder: SceneBuilder, rng: np.random.Generator, end: float, crossing:
     tile = 32.0
     builder.texture("asphalt", Texture(paint.asphalt(rng, tile, 2 * ROAD_HALF_M), (2 * half / tile, 1.0)))
     road = world.add_body(name="road")
-    add(road, "box", ROAD, material="asphalt", name="road", size=[half, ROAD_HALF_M, 0.2], pos=[middle, 0, -0.2])
+    add(
+        road,
+        "box",
+        ROAD,
+        material="asphalt",
+        name="road",
+        size=[half, ROAD_HALF_M, 0.2],
+        pos=[middle, 0, -0.2],
+    )
     builder.texture("paving", Texture(paint.paving(rng, 12.0, PAVEMENT_M), (2 * half / 12.0, 1.0)))
     for side in (1, -1):
         pavement = world.add_body()
         y = side * (ROAD_HALF_M + 0.15 + PAVEMENT_M / 2)
         add(
-            pavement, "box", PAVING, material="paving", size=[half, PAVEMENT_M / 2, 0.2], pos=[middle, y, KERB_M - 0.2]
+            pavement,
+            "box",
+            PAVING,
+            material="paving",
+            size=[half, PAVEMENT_M / 2, 0.2],
+            pos=[middle, y, KERB_M - 0.2],
         )
         add(
             pavement, "box", PAVING, (0.56, 0.55, 0.53), size=[half, 0.075, 0.2],
@@ -240,14 +269,29 @@ def _houses(builder: SceneBuilder, rng: np.random.Generator, end: float) -> None
             size=[front.width_m / 2, front.height_m / 2, 0.05], pos=[0, 0, front.height_m / 2],
         )  # fmt: skip
         builder.add(
-            body, "box", ROOF, (0.36, 0.33, 0.33), size=[3.0, front.width_m / 2, 1.4], pos=[3.1, 0, front.height_m + 1.0]
+            body,
+            "box",
+            ROOF,
+            (0.36, 0.33, 0.33),
+            size=[3.0, front.width_m / 2, 1.4],
+            pos=[3.1, 0, front.height_m + 1.0],
         )
         y += front.width_m
     tower = builder.spec.worldbody.add_body(pos=[end + 14.0, 1.5, 0])
     builder.add(tower, "box", WALL, (0.50, 0.47, 0.47), size=[2.2, 2.2, 13.0], pos=[0, 0, 13.0])
-    spire = builder.hull("spire", np.array([(-2.5, -2.5, 0), (-2.5, 2.5, 0), (2.5, -2.5, 0), (2.5, 2.5, 0), (0, 0, 11)]))
+    spire = builder.hull(
+        "spire", np.array([(-2.5, -2.5, 0), (-2.5, 2.5, 0), (2.5, -2.5, 0), (2.5, 2.5, 0), (0, 0, 11)])
+    )
     builder.add(tower, spire, ROOF, (0.30, 0.36, 0.36), pos=[0, 0, 26.0])
-    builder.add(tower, "cylinder", WALL, (0.92, 0.88, 0.74), size=[1.1, 0.05], pos=[-2.2, 0, 22.5], quat=[0.7071, 0, 0.7071, 0])
+    builder.add(
+        tower,
+        "cylinder",
+        WALL,
+        (0.92, 0.88, 0.74),
+        size=[1.1, 0.05],
+        pos=[-2.2, 0, 22.5],
+        quat=[0.7071, 0, 0.7071, 0],
+    )
 
 
 def _house(
@@ -264,7 +308,14 @@ def _house(
     body = builder.spec.worldbody.add_body(pos=[x, y, 0])
     tint = np.ones(3) * rng.uniform(0.9, 1.0)
     builder.add(
-        body, "box", WALL, tint, material, size=[half, top / 2, 0.1], pos=[0, side * 0.1, top / 2], quat=list(quat)
+        body,
+        "box",
+        WALL,
+        tint,
+        material,
+        size=[half, top / 2, 0.1],
+        pos=[0, side * 0.1, top / 2],
+        quat=list(quat),
     )
     wall = front.rgb[len(front.rgb) // 3, 4].astype(float) / 255 * 0.8
     builder.add(
@@ -282,13 +333,17 @@ def _house(
     builder.add(body, roof, ROOF, slate * rng.uniform(0.9, 1.1), pos=[0, side * depth / 2, top])
     stack = float(rng.uniform(-0.8, 0.8)) * half
     chimney = Surface(SegmentationClass.BUILDING, AIR_K + float(rng.choice([0.0, 9.0])), 0.93)
-    builder.add(body, "box", chimney, (0.45, 0.30, 0.26), size=[0.45, 0.35, 1.1], pos=[stack, side * 3.6, top + rise])
+    builder.add(
+        body, "box", chimney, (0.45, 0.30, 0.26), size=[0.45, 0.35, 1.1], pos=[stack, side * 3.6, top + rise]
+    )
 
 
 def _tree_crown(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A lumpy closed sphere of radius about 1: vertices and triangles on a latitude-longitude grid."""
     rings, sectors = 12, 20
-    lumps = 0.16 * paint.value_noise(rng, rings, sectors, 4, octaves=2) + 0.06 * rng.uniform(-1, 1, (rings, sectors))
+    lumps = 0.16 * paint.value_noise(rng, rings, sectors, 4, octaves=2) + 0.06 * rng.uniform(
+        -1, 1, (rings, sectors)
+    )
     vertices, faces = [(0.0, 0.0, 1.0)], []
     for ring in range(rings):
         polar = np.pi * (ring + 1) / (rings + 1)
@@ -319,7 +374,9 @@ def _lamps_and_trees(
         builder.texture(f"leaves_{index}", Texture(paint.foliage(rng, 96, np.array(colour)), cube=True))
     for index in range(4):
         vertices, faces = _tree_crown(rng)
-        builder.mesh(f"crown_{index}", vertices * np.array([1.45, 1.45, 1.25]) * rng.uniform(0.9, 1.05), faces)
+        builder.mesh(
+            f"crown_{index}", vertices * np.array([1.45, 1.45, 1.25]) * rng.uniform(0.9, 1.05), faces
+        )
     bases = []
     iron = (0.16, 0.18, 0.18)
     for k, x in enumerate(np.arange(-6.0, end - 5, 17.0)):
@@ -337,10 +394,19 @@ def _lamps_and_trees(
         x = float(x + rng.uniform(-1, 1))
         if abs(x - crossing) < 4.5 or rng.random() < 0.15:
             continue
-        tree = world.add_body(pos=[x, side * (ROAD_HALF_M + 0.75), KERB_M], quat=yaw_quaternion(rng.uniform(0, 6.3)))
+        tree = world.add_body(
+            pos=[x, side * (ROAD_HALF_M + 0.75), KERB_M], quat=yaw_quaternion(rng.uniform(0, 6.3))
+        )
         size = float(rng.uniform(0.85, 1.15))
         add(tree, "box", TRUNK, (0.22, 0.19, 0.16), size=[0.5, 0.5, 0.012], pos=[0, 0, 0])
-        add(tree, "capsule", TRUNK, (0.28, 0.22, 0.18), size=[0.10 * size], fromto=[0, 0, 0, 0.05, 0, 2.9 * size])
+        add(
+            tree,
+            "capsule",
+            TRUNK,
+            (0.28, 0.22, 0.18),
+            size=[0.10 * size],
+            fromto=[0, 0, 0, 0.05, 0, 2.9 * size],
+        )
         leaves = f"leaves_{int(rng.integers(0, 3))}"
         for cx, cz in ((-0.25, 3.5), (0.3, 4.35)):
             crown, turn = f"crown_{int(rng.integers(0, 4))}", yaw_quaternion(rng.uniform(0, 6.3))
@@ -382,9 +448,7 @@ def _movers(
         Walk(0.75 * far + 6.0, -near - 0.3, 0.0, 1.0, 0.7 * trajectory.duration_s),
         Walk(far + 14.0, -near, np.pi, 1.2, trajectory.duration_s),
     ]
-    movers: list[Mover] = [
-        Pedestrian(builder, f"pedestrian_{k}", walk, rng) for k, walk in enumerate(walks)
-    ]
+    movers: list[Mover] = [Pedestrian(builder, f"pedestrian_{k}", walk, rng) for k, walk in enumerate(walks)]
     beside = float(trajectory.motion(0.77 * trajectory.duration_s).T_world_base[0, 0, 3])
     cyclist = Walk(beside, -2.6, 0.0, 2.4, 0.77 * trajectory.duration_s)
     movers.append(Cyclist(builder, "cyclist", cyclist, rng))

@@ -5,6 +5,8 @@ long-wave infrared model needs. The builder records them beside the geoms, toget
 that the same world can be drawn by a rasteriser and by rays.
 """
 
+# mujoco's compiled modules carry no stubs
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -87,7 +89,9 @@ class SceneBuilder:
             nchannel=image.shape[2],
         )
         stored.data = image.tobytes()
-        material = self.spec.add_material(name=name, specular=0.0, emission=emission, texrepeat=list(texture.repeat))
+        material = self.spec.add_material(
+            name=name, specular=0.0, emission=emission, texrepeat=list(texture.repeat)
+        )
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
         self.textures[name] = texture
 
@@ -110,8 +114,8 @@ class SceneBuilder:
             self._meshes.add(name)
         return name
 
-    def loft(self, name: str, rings: list[tuple[float, float, float, float]], around: int = 14) -> str:
-        """Registers a closed skin over elliptic rings (height, x of the centre, half x, half y) once under `name`."""
+    def loft(self, name: str, rings: np.ndarray, around: int = 14) -> str:
+        """Registers a closed skin over elliptic rings [N, 4]: height, x of the centre, half x, half y."""
         turn = 2 * np.pi * np.arange(around) / around
         vertices = [(rings[0][1], 0.0, rings[0][0])]
         for height, centre, half_x, half_y in rings:
@@ -132,10 +136,14 @@ class SceneBuilder:
         a, b = np.meshgrid(np.arange(around), np.arange(tubes), indexing="ij")
         turn, roll = 2 * np.pi * a / around, 2 * np.pi * b / tubes
         out = radius + tube * np.cos(roll)
-        vertices = np.stack([out * np.cos(turn), out * np.sin(turn), tube * np.sin(roll)], axis=-1).reshape(-1, 3)
+        vertices = np.stack([out * np.cos(turn), out * np.sin(turn), tube * np.sin(roll)], axis=-1).reshape(
+            -1, 3
+        )
         here, along = a * tubes + b, (a + 1) % around * tubes + b
         up, both = a * tubes + (b + 1) % tubes, (a + 1) % around * tubes + (b + 1) % tubes
-        faces = np.concatenate([np.stack([here, along, both], -1), np.stack([here, both, up], -1)]).reshape(-1, 3)
+        faces = np.concatenate([np.stack([here, along, both], -1), np.stack([here, both, up], -1)]).reshape(
+            -1, 3
+        )
         return self.mesh(name, vertices, faces)
 
     def add(
@@ -163,7 +171,9 @@ class SceneBuilder:
         self.surfaces.append((geom, surface))
         return geom
 
-    def shadow(self, body: mujoco.MjsBody, x: float, y: float, half_x: float, half_y: float, height: float) -> None:
+    def shadow(
+        self, body: mujoco.MjsBody, x: float, y: float, half_x: float, half_y: float, height: float
+    ) -> None:
         """A soft contact shadow on the ground beneath an object."""
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,

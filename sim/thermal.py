@@ -8,6 +8,8 @@ NETD noise and a little column noise. Deviations: one emissivity for all angles,
 sky_view f), no sun, no scattering. That haze hardly matters holds for haze and light mist, not for dense fog.
 """
 
+# mujoco's compiled modules carry no stubs
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import mujoco
@@ -36,9 +38,9 @@ def _band_radiance() -> np.ndarray:
 _TABLE_RADIANCE = _band_radiance()
 
 
-def radiance(kelvin: np.ndarray | float) -> np.ndarray:
-    """Black-body radiance in the band, arbitrary units, of a temperature in kelvin (180 to 460)."""
-    place = (np.asarray(kelvin) - _TABLE_START_K) / _TABLE_STEP_K
+def radiance(kelvin: np.ndarray) -> np.ndarray:
+    """Black-body radiance in the band, arbitrary units, of temperatures [N] in kelvin (180 to 459)."""
+    place = (np.atleast_1d(kelvin) - _TABLE_START_K) / _TABLE_STEP_K
     below = place.astype(int)
     left = _TABLE_RADIANCE[below]
     return left + (place - below) * (_TABLE_RADIANCE[below + 1] - left)
@@ -66,8 +68,8 @@ class ThermalCore:
         reach = int(np.ceil(2.5 * blur_pixels))
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(blur_pixels, 1e-3)) ** 2)
         self._kernel = (kernel / kernel.sum()).astype(np.float32)
-        self._emitted_environment = radiance(AIR_K)
-        self._reflected = street.sky_view * radiance(REFLECTED_SKY_K) + (1 - street.sky_view) * radiance(AIR_K)
+        self._air, sky = radiance(np.array([AIR_K, REFLECTED_SKY_K]))
+        self._reflected = street.sky_view * sky + (1 - street.sky_view) * self._air
 
     def scene_temperature(self, data: mujoco.MjData, view: Geometry, haze_beta: float) -> np.ndarray:
         """Apparent temperature [H, W] kelvin before optics and detector."""
@@ -78,7 +80,9 @@ class ThermalCore:
         geom, depth = view.geom.ravel(), view.depth_m.ravel()
         hit = np.flatnonzero(geom >= 0)
         seen, z = geom[hit], depth[hit]
-        offset = (data.cam_xpos[index] - data.geom_xpos[seen]).astype(np.float32) + direction[hit] * z[:, None]
+        offset = (data.cam_xpos[index] - data.geom_xpos[seen]).astype(np.float32) + direction[hit] * z[
+            :, None
+        ]
         local = np.einsum("nij,ni->nj", data.geom_xmat.astype(np.float32).reshape(-1, 3, 3)[seen], offset)
         kelvin = street.temperature_k[seen] + street.mottle_k[seen] * self._mottle(seen, local, z)
         for number, members in grouped(seen):
@@ -86,7 +90,9 @@ class ThermalCore:
             if pattern is not None:
                 half = street.model.geom_size[number]
                 rows, columns = pattern.shape
-                column = ((local[members, 0] / (2 * half[0]) + 0.5) * columns).astype(int).clip(0, columns - 1)
+                column = (
+                    ((local[members, 0] / (2 * half[0]) + 0.5) * columns).astype(int).clip(0, columns - 1)
+                )
                 row = ((0.5 - local[members, 1] / (2 * half[1])) * rows).astype(int).clip(0, rows - 1)
                 kelvin[members] += pattern[row, column]
         emissivity = street.emissivity[seen]
@@ -94,7 +100,7 @@ class ThermalCore:
         tau = np.exp(-(ABSORPTION_PER_M + HAZE_SHARE * haze_beta) * z)
         up = direction[:, 2] / np.linalg.norm(direction, axis=1)
         image = SKY_ZENITH_K + (SKY_HORIZON_K - SKY_ZENITH_K) * np.exp(-3.0 * np.clip(up, 0, 1))
-        image[hit] = apparent_temperature(tau * surface + (1 - tau) * self._emitted_environment)
+        image[hit] = apparent_temperature(tau * surface + (1 - tau) * self._air)
         return image.reshape(camera.height, camera.width).astype(np.float32)
 
     def _mottle(self, geom: np.ndarray, local: np.ndarray, z: np.ndarray) -> np.ndarray:

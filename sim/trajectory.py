@@ -46,7 +46,10 @@ class Trajectory:
         self._out_x = float(self._along(np.array(0.60 * duration_s))[0])
         # amplitude (rad, rad, m), frequency (Hz) and phase of the suspension in roll, pitch and heave
         self._shake = [
-            [(a * rng.uniform(0.7, 1.3), f * rng.uniform(0.85, 1.15), rng.uniform(0, 2 * np.pi)) for a, f in modes]
+            [
+                (a * rng.uniform(0.7, 1.3), f * rng.uniform(0.85, 1.15), rng.uniform(0, 2 * np.pi))
+                for a, f in modes
+            ]
             for modes in (
                 ((0.0040, 0.8), (0.0018, 1.9), (0.0007, 4.7)),
                 ((0.0035, 0.7), (0.0020, 1.6), (0.0008, 4.1)),
@@ -93,7 +96,8 @@ class Trajectory:
         pose[:, :3, 3] = np.stack([x, y, z], axis=-1)
         cr, sr, cp, sp = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch)
         rate = np.stack(
-            [roll1 - yaw_rate * sp, pitch1 * cr + yaw_rate * cp * sr, -pitch1 * sr + yaw_rate * cp * cr], axis=-1
+            [roll1 - yaw_rate * sp, pitch1 * cr + yaw_rate * cp * sr, -pitch1 * sr + yaw_rate * cp * cr],
+            axis=-1,
         )
         force = np.einsum("nji,nj->ni", rotation, acceleration + np.array([0, 0, GRAVITY]))
         return Motion(
@@ -101,7 +105,9 @@ class Trajectory:
         )
 
 
-def _sines(modes: list[tuple[float, float, float]], t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sines(
+    modes: list[tuple[float, float, float]], t: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     value, first, second = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
     for amplitude, hertz, phase in modes:
         w = 2 * np.pi * hertz
@@ -113,7 +119,14 @@ def _sines(modes: list[tuple[float, float, float]], t: np.ndarray) -> tuple[np.n
 
 def _rotation(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     """``Rz(yaw)·Ry(pitch)·Rx(roll)``, [N, 3, 3]."""
-    cr, sr, cp, sp, cy, sy = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
+    cr, sr, cp, sp, cy, sy = (
+        np.cos(roll),
+        np.sin(roll),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(yaw),
+        np.sin(yaw),
+    )
     rows = [
         [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
         [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
@@ -124,14 +137,15 @@ def _rotation(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True)
 class InertialNoise:
-    """White noise per sample and a constant bias drawn once, of a small MEMS unit at 100 Hz.
+    """Noise densities (sigma of a sample is density·sqrt(rate/2)) and spreads of the constant biases.
 
-    Orders of magnitude: gyroscope 0.007 deg/s/sqrt(Hz), accelerometer 150 ug/sqrt(Hz).
+    Orders of magnitude of a small MEMS unit: gyroscope 0.01 deg/s/sqrt(Hz), accelerometer 220 ug/sqrt(Hz). The
+    wheels have a white noise in m/s a sample and a constant relative scale error.
     """
 
-    gyro_white: float = 0.0012
-    gyro_bias: float = 0.0004
-    accelerometer_white: float = 0.015
+    gyro_density: float = 1.7e-4
+    gyro_bias: float = 4e-4
+    accelerometer_density: float = 2.1e-3
     accelerometer_bias: float = 0.012
     wheel_white: float = 0.015
     wheel_scale: float = 0.004

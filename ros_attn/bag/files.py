@@ -13,6 +13,7 @@ from typing import Any
 from ros_attn.errors import BagError, listed
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
+_SMALLEST_MCAP = 45  # both magics and a footer
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _ROS1_MAGIC = b"#ROSBAG V"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -75,6 +76,11 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
+def _reason(error: BaseException) -> str:
+    """What a library said, on one line."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def _compressed(path: Path, reason: str) -> BagError:
     return BagError(
         f"{path} uses a compression that is not supported, or is damaged ({reason}); rewrite it with "
@@ -85,14 +91,14 @@ def _compressed(path: Path, reason: str) -> BagError:
 def damage(path: Path, error: BaseException) -> BagError:
     """What is wrong with a file that rosbags did not read, and what to do."""
     size, head = path.stat().st_size, _head(path)
-    reason = str(error).rstrip(".") or type(error).__name__
+    reason = _reason(error)
     if size == 0:
         return BagError(f"{path} is empty (0 bytes): nothing was recorded, so pass another bag")
     if "compression" in reason.lower():
         return _compressed(path, reason)
     if head.startswith(_MCAP_MAGIC):
         recover = f"`mcap recover {path} -o {path.with_suffix('.recovered.mcap')}`"
-        if _tail(path) != _MCAP_MAGIC:
+        if size < _SMALLEST_MCAP or _tail(path) != _MCAP_MAGIC:
             return BagError(
                 f"{path} was cut off (the recording was killed or the copy is incomplete); "
                 f"{recover} writes what can be read"
@@ -183,7 +189,7 @@ def _open_directory(path: Path, warn: Callable[[str], None]) -> Opened:
 
 def _directory_damage(path: Path, error: Exception) -> BagError:
     """The file of a directory that does not open, else what its metadata lacks."""
-    reason = str(error).rstrip(".")
+    reason = _reason(error)
     for each in sorted(path.iterdir()):
         if each.suffix in _SUFFIXES:
             try:

@@ -28,7 +28,9 @@ def parameter_flags(cls: type, argv: Sequence[str], prog: str) -> dict[str, Any]
                 name,
                 Annotated[
                     _hint(cls, name) | None,  # type: ignore[operator]
-                    tyro.conf.arg(help=_help(field), help_behavior_hint=f"(default {parameters.yaml_scalar(field.default)})"),
+                    tyro.conf.arg(
+                        help=_help(field), help_behavior_hint=f"(default {parameters.yaml_scalar(field.default)})"
+                    ),
                 ],
                 dataclasses.field(default=None),
             )
@@ -88,7 +90,9 @@ def input_settings(rules: Sequence[str]) -> dict[str, InputOptions]:
             separator = ""
             number = 0.0
         if not separator or not dot:
-            raise RosAttnError(f"--input {rule!r} is not of the form input.option=number, such as infrared.time_offset_s=-0.012.")
+            raise RosAttnError(
+                f"--input {rule!r} is not of the form input.option=number, such as infrared.time_offset_s=-0.012."
+            )
         grouped.setdefault(name, {})[option] = number
     return {name: graphs.input_options(each, f"--input {name}") for name, each in grouped.items()}
 

@@ -59,11 +59,15 @@ def run(argv: list[str]) -> int:
     """The verb."""
     options, flags = tyro.cli(Options, args=argv, prog="ros-attn replay", return_unknown_args=True)
     if options.start < 0 or options.duration <= 0:
-        raise RosAttnError(f"--start {options.start:g} and --duration {options.duration:g}: take start >= 0, duration > 0.")
+        raise RosAttnError(
+            f"--start {options.start:g} and --duration {options.duration:g}: take start >= 0, duration > 0."
+        )
     with BagReader(options.bag) as bag:
         if is_journal(bag):
             if options.component:
-                raise RosAttnError(f"{options.bag} is a journal and names its components itself; leave {options.component!r} out.")
+                raise RosAttnError(
+                    f"{options.bag} is a journal and names its components itself; leave {options.component!r} out."
+                )
             return _journal(options)
         if not options.component:
             raise RosAttnError(f"Which component is to run over {options.bag}? `ros-attn components` lists them.")
@@ -211,5 +215,3 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise RosAttnError("interrupted before the end of the journal; nothing can be said of the rest.") from None
-
-

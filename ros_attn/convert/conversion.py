@@ -41,7 +41,7 @@ def existing_folder(path: str | Path) -> Path:
 
 @contextmanager
 def new_output(out: Path) -> Iterator[Path]:
-    """A path beside ``out`` to write to, which becomes ``out`` once the body is through and vanishes otherwise."""
+    """A path to write to, which becomes ``out`` once the body is through and vanishes otherwise."""
     if out.exists() or out.is_symlink():
         raise ConversionError(f"{out} exists; remove it or choose another name")
     try:

@@ -94,22 +94,22 @@ def read_calibration(folder: Path) -> Calibration:
     return Calibration(numbers)
 
 
-def read_timestamps(path: Path) -> list[int] | None:
-    """Line k is frame k, in ns; a recording's local time is taken as UTC. None where the file is absent."""
+def read_timestamps(path: Path) -> dict[int, int] | None:
+    """Stamps [ns] by frame, line k (from 0) being frame k; local time is taken as UTC. None without a file."""
     if not path.is_file():
         return None
-    stamps = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    stamps = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         text = line.strip()
         if not text:
             continue
         try:
             whole, _, fraction = text.partition(".")
             moment = datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-            stamps.append(int(moment.timestamp()) * 10**9 + int(fraction.ljust(9, "0")[:9]))
+            stamps[number] = int(moment.timestamp()) * 10**9 + int(fraction.ljust(9, "0")[:9])
         except ValueError:
             raise ConversionError(
-                f"{path}, line {number}: {text[:40]!r} is no timestamp such as 2011-09-26 14:05:35.500923136"
+                f"{path}, line {number + 1}: {text[:40]!r} is no timestamp such as 2011-09-26 14:05:35.500923136"
             ) from None
     return stamps
 

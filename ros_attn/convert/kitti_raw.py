@@ -8,7 +8,7 @@ it on ``/tf_static`` hang ``velo_link`` and the optical frame of each camera (z 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -61,23 +61,27 @@ class _Event:
     read: Callable[[], Value | None]
 
 
-def kitti_raw_to_bag(folder: str | Path, out: str | Path, ground_truth_tf: bool = False) -> Conversion:
+def kitti_raw_to_bag(
+    folder: str | Path, out: str | Path, ground_truth_tf: bool = False, scan_frame_offset: int = 0
+) -> Conversion:
     """Write a KITTI raw drive (``*_extract`` or ``*_sync``) as a bag, in order of the stamps.
 
     Topics: ``/kitti/camera_{gray,color}_{left,right}/image_raw`` and ``camera_info``;
-    ``/kitti/velo/pointcloud`` (x y z [m], intensity 0..1); ``/kitti/oxts/imu`` (specific force [m/s²], angular
-    velocity [rad/s], orientation in ``map``); ``/kitti/oxts/twist``; ``/kitti/oxts/odometry``, the ground
-    truth; ``/tf_static``; with ``ground_truth_tf`` also ``map`` to ``base_link`` on ``/tf``. Arrival is the
-    stamp.
+    ``/kitti/velo/pointcloud`` (x y z [m], intensity 0..1); ``/kitti/oxts/imu`` (specific force [m/s²],
+    angular velocity [rad/s], orientation in ``map``); ``/kitti/oxts/twist``; ``/kitti/oxts/odometry``, the
+    ground truth; ``/tf_static``; with ``ground_truth_tf`` also ``map`` to ``base_link`` on ``/tf``. Arrivals
+    are the stamps.
 
     Stamps come from each sensor's ``timestamps.txt``, local time taken as UTC. Where that is absent they are
-    nominal, and a remark says so: for cameras and scans the stamp of another camera's frame of that number;
-    for packets of an unsynchronised recording the first frame plus 10 ms times their number, of a
-    synchronised one the frame of that number.
+    nominal, and a remark says so: for a camera the stamp of another camera's frame of that number; for a scan
+    that of the frame of its number plus ``scan_frame_offset`` (the Velodyne triggers the cameras when it
+    faces ahead, but an unsynchronised recording need not count both from the same moment); for a packet of an
+    unsynchronised recording that of frame 0 plus 10 ms times its number, of a synchronised one that of the
+    frame of its number.
 
     Whether images are rectified is told by their size (``S_0i`` or ``S_rect_0i``). Raw: ``k`` and ``d`` are
-    the camera's; ``r`` and ``p`` rectify to KITTI's own picture, which lies in the upper left of one of the raw
-    size. Rectified: ``k`` is the left of ``p`` and ``d`` zero. ``p[0, 3]`` refers to camera 0 for all cameras.
+    the camera's; ``r`` and ``p`` rectify to KITTI's own picture, which lies in the upper left of one of the
+    raw size. Rectified: ``k`` is the left of ``p``, ``d`` zero. ``p[0, 3]`` refers to camera 0 throughout.
 
     Position is Mercator with the scale of the first latitude, orientation ``Rz(yaw) Ry(pitch) Rx(roll)`` with
     yaw 0 to the east. Source: convertOxtsToPose.m of the raw development kit; deviation: axes stay east and
@@ -90,7 +94,7 @@ def kitti_raw_to_bag(folder: str | Path, out: str | Path, ground_truth_tf: bool 
             output that exists.
     """
     drive = _Drive(existing_folder(folder))
-    events = [*drive.cameras(), *drive.velodyne(), *drive.oxts(ground_truth_tf)]
+    events = [*drive.cameras(), *drive.velodyne(scan_frame_offset), *drive.oxts(ground_truth_tf)]
     if not events:
         raise ConversionError(
             f"{folder} holds no KITTI raw data that could be written: {'; '.join(drive.remarks)}"
@@ -110,6 +114,8 @@ def kitti_raw_to_bag(folder: str | Path, out: str | Path, ground_truth_tf: bool 
                 continue
             bag.write(event.topic, value, event.stamp_ns, _MSGTYPES.get(type(value)))
             counts[event.topic] += 1
+        if not counts.keys() - {"/tf_static"}:
+            raise ConversionError(f"every file of {folder} is damaged: {damaged.total()} could not be read")
     for topic, count in damaged.items():
         drive.remarks.append(f"{topic}: {count} files are damaged and left out")
     return Conversion(out, dict(sorted(counts.items())), tuple(drive.remarks))
@@ -142,7 +148,7 @@ class _Drive:
                 self.remarks.append(f"{part}/data has no images: no /kitti/{name}")
                 continue
             frame = f"{name}_optical"
-            info = self._camera_info(camera, name, frame, next(iter(files.values())))
+            info = self._camera_info(camera, name, frame, files.values())
             stamps = self.camera_stamps[camera] or self._camera_stamps_for(part)
             for stamp_ns, path in self._stamped(part, files, stamps):
                 if info is not None:
@@ -150,7 +156,7 @@ class _Drive:
                     yield _Event(stamp_ns, f"/kitti/{name}/camera_info", read)
                 yield _Event(stamp_ns, f"/kitti/{name}/image_raw", partial(_image, path, stamp_ns, frame))
 
-    def velodyne(self) -> Iterator[_Event]:
+    def velodyne(self, frame_offset: int) -> Iterator[_Event]:
         part = "velodyne_points"
         files = numbered(self.folder / part / "data", ".bin", ".txt")
         if not files:
@@ -160,7 +166,9 @@ class _Drive:
             self._link("base_link", "velo_link", self.velodyne_pose)
         elif self.calibration.numbers:
             self.remarks.append("calibration lacks imu_to_velo: base_link and velo_link are not connected")
-        stamps = read_timestamps(self.folder / part / "timestamps.txt") or self._camera_stamps_for(part)
+        stamps = read_timestamps(self.folder / part / "timestamps.txt")
+        if not stamps and (stamps := self._camera_stamps_for(part, frame_offset)):
+            stamps = {number - frame_offset: stamp for number, stamp in stamps.items()}
         for stamp_ns, path in self._stamped(part, files, stamps):
             yield _Event(stamp_ns, "/kitti/velo/pointcloud", partial(_cloud, path, stamp_ns))
 
@@ -186,7 +194,7 @@ class _Drive:
                 yield _Event(stamp_ns, "/tf", partial(_base_in_map, packet, origin, stamp_ns))
 
     def _stamped(
-        self, part: str, files: dict[int, Path], stamps: list[int] | None
+        self, part: str, files: dict[int, Path], stamps: dict[int, int] | None
     ) -> Iterator[tuple[int, Path]]:
         """Files with the stamp of their number; what is missing or out of order becomes a remark."""
         if stamps is None:
@@ -197,21 +205,22 @@ class _Drive:
         first, last = min(files), max(files)
         if absent := last - first + 1 - len(files):
             self.remarks.append(f"{part}: {absent} of the numbers {first} to {last} are absent")
-        timed = [(stamps[number], path) for number, path in files.items() if number < len(stamps)]
+        timed = [(stamps[number], path) for number, path in files.items() if number in stamps]
         if beyond := len(files) - len(timed):
-            self.remarks.append(f"{part}: {beyond} files have no line in timestamps.txt and are left out")
+            self.remarks.append(f"{part}: {beyond} files have a number without a stamp and are left out")
         if backwards := sum(b < a for (a, _), (b, _) in pairwise(timed)):
             self.remarks.append(f"{part}: {backwards} stamps are before that of the file before; now sorted")
         yield from timed
 
-    def _camera_stamps_for(self, part: str) -> list[int] | None:
+    def _camera_stamps_for(self, part: str, frame_offset: int = 0) -> dict[int, int] | None:
         if self.frame_stamps is not None:
+            number = f"that number plus {frame_offset}" if frame_offset else "that number"
             self.remarks.append(
-                f"{part} has no timestamps.txt: stamps are nominal, the camera's of that number"
+                f"{part} has no timestamps.txt: stamps are nominal, those of the camera frames of {number}"
             )
         return self.frame_stamps
 
-    def _oxts_stamps(self, last: int) -> list[int] | None:
+    def _oxts_stamps(self, last: int) -> dict[int, int] | None:
         """Of the packets up to number ``last``."""
         stamps = read_timestamps(self.folder / "oxts" / "timestamps.txt")
         if stamps or self.frame_stamps is None or self.rectified is None:
@@ -220,14 +229,14 @@ class _Drive:
             return self._camera_stamps_for("oxts")
         start_ns = self.frame_stamps[0]
         self.remarks.append("oxts has no timestamps.txt: stamps are nominal, 10 ms a number after frame 0")
-        return [start_ns + number * _OXTS_PERIOD_NS for number in range(last + 1)]
+        return {number: start_ns + number * _OXTS_PERIOD_NS for number in range(last + 1)}
 
-    def _camera_info(self, camera: int, name: str, frame: str, first: Path) -> CameraInfo | None:
-        """The calibration by the size of the camera's first image; also enters the camera's link."""
-        if not self.calibration.numbers:
+    def _camera_info(self, camera: int, name: str, frame: str, files: Iterable[Path]) -> CameraInfo | None:
+        """The calibration by the size of the camera's first sound image; also enters the camera's link."""
+        image = next((image for path in files if (image := _image(path, 0, frame))), None)
+        if not self.calibration.numbers or image is None:
             return None
-        pixels = read_pixels(first)
-        size = pixels.shape[1], pixels.shape[0]
+        size = image.width, image.height
         sizes = {
             rectified: tuple(int(n) for n in entry)
             for rectified, key in ((False, f"S_{camera:02d}"), (True, f"S_rect_{camera:02d}"))

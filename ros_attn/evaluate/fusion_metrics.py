@@ -1,9 +1,11 @@
 """Metrics of one fused image: EN SD SF AG MI SCD VIF Qabf SSIM as MMIF-CDDFuse's Evaluator defines them, the
 worse-served source's share of Qabf and VIF, and two checks against cheating them (excess gradient, extra
 clipping).
- No one of these numbers is quality. The pixelwise maximum of both sources beats learned methods in MI, VIF
+
+No one of these numbers is quality. The pixelwise maximum of both sources beats learned methods in MI, VIF
 and Qabf, and their average ties for the best SSIM: read the whole panel, and read the two minima first.
- Arguments are grey images ``[H, W]`` in grey levels 0..255, uint8 or floats, in the order infrared, visible
+
+Arguments are grey images ``[H, W]`` in grey levels 0..255, uint8 or floats, in the order infrared, visible
 luma, fused luma; `ros_attn.evaluate.grey` has the luma and the rounding of the protocol.
 """
 
@@ -20,8 +22,7 @@ from ros_attn.evaluate.grey import Grey, Grey8, grey_frame, grey_levels, to_grey
 
 
 def entropy(fused: NDArray[Any]) -> float:
-    """EN ``= -sum p log2 p`` [bit] over the 256 grey levels of the image rounded to 8 bit. Source: Shannon
-    1948."""
+    """EN ``= -sum p log2 p`` [bit] over the 256 grey levels, rounded to 8 bit. Source: Shannon 1948."""
     return _entropy(to_grey8(grey_levels(fused, "fused")))
 
 
@@ -31,8 +32,7 @@ def standard_deviation(fused: NDArray[Any]) -> float:
 
 
 def spatial_frequency(fused: NDArray[Any]) -> float:
-    """SF ``= sqrt(mean(horizontal difference^2) + mean(vertical difference^2))`` [grey levels], neighbouring
-    pixels.
+    """SF ``= sqrt(mean(dx^2) + mean(dy^2))`` [grey levels], ``dx``, ``dy`` between neighbouring pixels.
 
     Source: Eskicioglu and Fisher 1995, doi 10.1109/26.477498.
     """
@@ -40,8 +40,7 @@ def spatial_frequency(fused: NDArray[Any]) -> float:
 
 
 def average_gradient(fused: NDArray[Any]) -> float:
-    """AG ``= mean(sqrt((gx^2 + gy^2) / 2))`` [grey levels per px], central differences, one-sided at the
-    border.
+    """AG ``= mean(sqrt((gx^2 + gy^2) / 2))`` [grey levels per px], differences central, at the rim one-sided.
 
     Source: Cui et al. 2015, doi 10.1016/j.optcom.2014.12.032.
     """
@@ -78,8 +77,7 @@ def extra_clipping(ir: NDArray[Any], vi: NDArray[Any], fused: NDArray[Any]) -> f
 
 
 def measure(ir: NDArray[Any], vi: NDArray[Any], fused: NDArray[Any]) -> dict[str, float]:
-    """Every per-frame metric of `METRICS`, by name, of one infrared, visible luma and fused luma image ``[H,
-    W]``.
+    """Every per-frame metric of `METRICS`, by name, of one infrared, visible luma and fused luma image.
 
     Raises RosAttnError for images that are empty, not finite, outside 0..255, of different sizes, or with a
     side below 41 px (VIF's coarsest scale).

@@ -1,5 +1,6 @@
 """Grey images as the fusion metrics take them: ``[H, W]``, grey levels 0..255.
- Protocol of the comparison (the one that reproduces published per-image figures, see ``fusion_metrics``):
+
+Protocol of the comparison (the one that reproduces published per-image figures, see ``fusion_metrics``):
 native size, infrared and visible luma as 8-bit images, the fused luma rounded to 8 bit.
 """
 
@@ -19,13 +20,13 @@ Grey8 = NDArray[np.uint8]
 
 
 def luma(rgb: NDArray[np.uint8]) -> Grey8:
-    """``Y = (9798 R + 19235 G + 3735 B + 2**14) >> 15`` on 8-bit ``[H, W, 3]`` in R, G, B order -> ``[H,
-    W]``.
+    """``Y = (9798 R + 19235 G + 3735 B + 2**14) >> 15``: 8-bit ``[H, W, 3]`` in R, G, B order -> ``[H, W]``.
 
     This is BT.601 luma (0.299, 0.587, 0.114) in the fixed-point arithmetic of opencv's 8-bit ``BGR2GRAY``,
-    bit for bit. It matters: Pillow's ``L``, opencv's YCrCb, its float path and a JPEG's own Y each differ
-    from it by one grey level in some pixels, and only this one reproduces the published figures on all
-    images.
+    bit for bit. Pillow's ``L``, opencv's YCrCb, its float path and a JPEG's own Y each differ from it by one
+    grey level in some pixels. The published figures were fused from this luma and scored against the float
+    path rounded; scoring against this one too moves MI by at most 6e-5, Qabf by 3e-5 and the others by 5e-6
+    of their value.
 
     Raises RosAttnError for another type or shape.
     Source: ITU-R BT.601-7, section 2.5.1; the fixed-point weights are those of opencv 4 and 5.
@@ -64,8 +65,7 @@ def to_grey8(image: NDArray[Any]) -> Grey8:
 def grey_levels(image: NDArray[Any], name: str) -> Grey:
     """The image as float64 ``[H, W]`` in grey levels; ``name`` says in a refusal which image it was.
 
-    Raises RosAttnError unless it is a non-empty ``[H, W]`` array of uint8 or floats, finite and within
-    0..255.
+    Raises RosAttnError unless it is a non-empty ``[H, W]`` array of uint8 or floats, finite, within 0..255.
     """
     if image.ndim != 2 or image.size == 0:
         raise RosAttnError(

@@ -36,8 +36,7 @@ def _gaussian(size: int) -> Grey:
 
 
 def _windowed(image: Grey, size: int) -> Grey:
-    """Gaussian-weighted local mean where the whole window lies inside the image: ``[h - size + 1, w - size +
-    1]``."""
+    """Gaussian-weighted mean of each window that lies wholly inside: ``[h - size + 1, w - size + 1]``."""
     import cv2
 
     weight = _gaussian(size)
@@ -72,12 +71,13 @@ def fidelity_sides(ir: Grey, vi: Grey, fused: Grey) -> tuple[float, float]:
     """``(VIFF(ir, F), VIFF(vi, F))``, each the information that F kept of the source over the information the
     source has: about 0..1, and above 1 where F raises the source's contrast.
 
-    Per scale and pixel, with variances ``s2_A``, ``s2_F`` and covariance ``c`` in a Gaussian window: ``g = c
-    / s2_A``, ``s2_v = s2_F - g c``, and over all scales and pixels ``VIFF = sum log(1 + g^2 s2_A / (s2_v +
-    2)) / sum log(1 + s2_A / 2)``; the visual noise has variance 2 grey levels squared. Where ``c <= 0`` or a
-    variance is below 1e-10 nothing counts as kept. A source without any structure gives 1: there was nothing
-    to keep. Scale s = 1..4 has a window of N = 17, 9, 5, 3 px with sigma N/5; from the second on the images
-    are first smoothed with that window and every second pixel kept. Only whole windows count.
+    Per scale and pixel, with variances ``s2_A``, ``s2_F`` and covariance ``c`` in a Gaussian window:
+    ``g = c / s2_A``, ``s2_v = s2_F - g c``, and over all scales and pixels
+    ``VIFF = sum log(1 + g^2 s2_A / (s2_v + 2)) / sum log(1 + s2_A / 2)``.
+    The visual noise has variance 2 grey levels squared. Where ``c <= 0`` or a variance is below 1e-10 nothing
+    counts as kept. A source without any structure gives 1: there was nothing to keep. Scale s = 1..4 has a
+    window of N = 17, 9, 5, 3 px with sigma N/5; from the second on the images are first smoothed with that
+    window and every second pixel kept. Only whole windows count.
 
     Source: the pixel-domain form of VIF (Sheikh and Bovik 2006, doi 10.1109/TIP.2005.859378), used as fusion
     metric after Han et al. 2013 (VIFF, doi 10.1016/j.inffus.2011.08.002).

@@ -151,8 +151,9 @@ class Replay:
         tick = grid.last(start_ns)
         later: list[tuple[int, int, str, Value]] = []
         order = count()
-        static_topics = {topic for each in self.hosted for name, topic in each.inputs.items()
-                         if name in each.runtime.static_inputs}
+        static_topics = {
+            topic for each in self.hosted for name, topic in each.inputs.items() if name in each.runtime.static_inputs
+        }
         topics = [topic for topic in self._consumers if topic in self.bag.topics and topic not in static_topics]
         self.first_ns = self.last_ns = start_ns
         for message in self.bag.messages(topics, start_ns, stop_ns) if topics else ():
@@ -162,10 +163,12 @@ class Replay:
             value = self._decode(message)
             if value is not None:
                 yield from self._deliver(message.topic, value, message.arrival_ns, later, order)
-        # Time goes on after the last message, so that deadlines strike and outputs under way arrive.
-        yield from self._until(self.last_ns + to_ns(1.0), grid, tick, later, order)
-        while later:
-            yield from self._until(later[0][0], grid, grid.last(later[0][0]), later, order)
+        # Time goes on after the last message: deadlines strike, busy components finish, outputs arrive.
+        now_ns = self.last_ns + to_ns(1.0)
+        yield from self._until(now_ns, grid, tick, later, order)
+        while (due_ns := self._due(later)) is not None:
+            yield from self._until(due_ns, grid, grid.last(now_ns), later, order)
+            now_ns = due_ns
 
     def _push_statics(self, start_ns: int) -> None:
         for each in self.hosted:
@@ -178,9 +181,7 @@ class Replay:
                     if value is not None:
                         each.runtime.push(name, value, start_ns)
 
-    def _until(
-        self, arrival_ns: int, grid: Grid, tick: int, later: list, order: Iterator[int]
-    ) -> Iterator[StepRecord]:
+    def _until(self, arrival_ns: int, grid: Grid, tick: int, later: list, order: Iterator[int]) -> Iterator[StepRecord]:
         """Everything due up to ``arrival_ns``: ticks of the grid, outputs under way, components free again."""
         for k in range(tick + 1, grid.last(arrival_ns) + 1):
             yield from self._arrive(grid.stamp(k), later, order)
@@ -192,8 +193,7 @@ class Replay:
     def _arrive(self, now_ns: int, later: list, order: Iterator[int]) -> Iterator[StepRecord]:
         """Outputs whose arrival has come, and steps of components that became free before ``now_ns``."""
         while True:
-            free = [each.free_ns for each in self.hosted if each.free_ns <= now_ns and each.runtime.has_work]
-            next_ns = min([*free, *(entry[0] for entry in later[:1])], default=None)
+            next_ns = self._due(later)
             if next_ns is None or next_ns > now_ns:
                 return
             if later and later[0][0] <= next_ns:
@@ -201,6 +201,11 @@ class Replay:
                 yield from self._deliver(topic, value, due_ns, later, order)
             else:
                 yield from self._work(next_ns, later, order)
+
+    def _due(self, later: list) -> int | None:
+        """When the next output arrives or a busy component with work becomes free."""
+        free = [each.free_ns for each in self.hosted if each.runtime.has_work]
+        return min([*free, *(entry[0] for entry in later[:1])], default=None)
 
     def _deliver(
         self, topic: str, value: Value, arrival_ns: int, later: list, order: Iterator[int]
@@ -259,5 +264,3 @@ def _closest(topic: str, fitting: list[str]) -> str:
     """The fitting topic that shares most words with the wanted one."""
     words = set(topic.strip("/").split("/"))
     return max(fitting, key=lambda name: len(words & set(name.strip("/").replace("_", "/").split("/"))))
-
-

@@ -117,9 +117,7 @@ class RunDirectory:
                 name: {"topic": inputs[name], **queue.counters.as_dict(), "static": isinstance(queue.policy, Static)}
                 for name, queue in runtime.queues.items()
             },
-            "outputs": {
-                name: {"topic": topics[name], "count": n} for name, n in self.written[stage.name].items()
-            },
+            "outputs": {name: {"topic": topics[name], "count": n} for name, n in self.written[stage.name].items()},
             "runs": runtime.counters.as_dict(),
             "step_ms": runtime.times.quantiles_ms(),
             "sentences": runtime.sentences(),

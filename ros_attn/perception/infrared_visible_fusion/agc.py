@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ros_attn.errors import MessageError
+from ros_attn.values import Array
 
 # Every fourth pixel in both directions tells the percentiles to within the noise of a frame.
 _STRIDE = 4
@@ -32,7 +32,7 @@ class PercentileGain:
     range: tuple[float, float] | None = None
     stamp_ns: int = 0
 
-    def apply(self, counts: NDArray[np.generic], stamp_ns: int) -> NDArray[np.float32]:
+    def apply(self, counts: Array, stamp_ns: int) -> Array:
         """Grey levels of one frame. NaN and Inf become 0; a frame with no finite pixel is a MessageError."""
         sample = counts[::_STRIDE, ::_STRIDE]
         finite_sample = sample[np.isfinite(sample)] if counts.dtype.kind == "f" else sample

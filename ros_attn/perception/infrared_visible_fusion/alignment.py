@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ros_attn.errors import MessageError, ParameterError
-from ros_attn.values import CameraInfo
+from ros_attn.values import Array, CameraInfo
 
-Matrix = NDArray[np.float64]
 FEATHER_SIGMA_PX = 6.0
 
 
@@ -23,17 +21,17 @@ class Alignment:
     exists, feathered towards its border so that no seam shows.
     """
 
-    map_x: NDArray[np.float32]
-    map_y: NDArray[np.float32]
-    coverage: NDArray[np.float32]
+    map_x: Array
+    map_y: Array
+    coverage: Array
     source_size: tuple[int, int]
 
-    def warp(self, infrared: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warp(self, infrared: Array) -> Array:
         """The infrared image [h, w] resampled into visible pixels [H, W], bilinear."""
-        return cv2.remap(infrared, self.map_x, self.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+        return cv2.remap(infrared, self.map_x, self.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _build(map_x: NDArray, map_y: NDArray, source_size: tuple[int, int]) -> Alignment:
+def _build(map_x: Array, map_y: Array, source_size: tuple[int, int]) -> Alignment:
     height, width = source_size
     inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
     solid = np.ascontiguousarray(inside, dtype=np.float32)
@@ -45,7 +43,7 @@ def _build(map_x: NDArray, map_y: NDArray, source_size: tuple[int, int]) -> Alig
     return Alignment(map_x.astype(np.float32), map_y.astype(np.float32), coverage, source_size)
 
 
-def _pixels(size: tuple[int, int]) -> Matrix:
+def _pixels(size: tuple[int, int]) -> Array:
     """Pixel centres [H, W, 2] as (x, y)."""
     y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float64)
     return np.stack([x, y], axis=-1)
@@ -78,9 +76,7 @@ def by_homography(
     return _build(mapped[..., 0], mapped[..., 1], infrared_size)
 
 
-def by_calibration(
-    visible: CameraInfo, infrared: CameraInfo, T_infrared_visible: Matrix, depth_m: float
-) -> Alignment:
+def by_calibration(visible: CameraInfo, infrared: CameraInfo, T_infrared_visible: Array, depth_m: float) -> Alignment:
     """By both calibrations, for a scene at ``depth_m`` along the visible camera's axis.
 
     ``x_ir = pi_ir(T_infrared_visible (depth_m * pi_vi^-1(x_vi)))`` with each camera's own distortion. The

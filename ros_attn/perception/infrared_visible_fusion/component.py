@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ros_attn.codecs import to_rgb
 from ros_attn.component import Component, Hold, Input, Out, Outputs, Static, Sync, Transform, Wiring
@@ -17,9 +16,7 @@ from ros_attn.params import param
 from ros_attn.perception.infrared_visible_fusion import alignment, rule
 from ros_attn.perception.infrared_visible_fusion.agc import PercentileGain
 from ros_attn.perception.infrared_visible_fusion.polarity import PolarityCheck
-from ros_attn.values import CameraInfo, Image
-
-Plane = NDArray[np.float32]
+from ros_attn.values import Array, CameraInfo, Image
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class InfraredVisibleFusion(Component):
         infrared: Image | None,
         visible_info: CameraInfo | None = None,
         infrared_info: CameraInfo | None = None,
-        T_infrared_visible: NDArray[np.float64] | None = None,
+        T_infrared_visible: Array | None = None,
     ) -> Outputs:
         self._flag("visible", visible is None, "infrared")
         self._flag("infrared", infrared is None, "visible")
@@ -155,17 +152,34 @@ class InfraredVisibleFusion(Component):
             return _visible_alone(visible)
         colour, luma = _colour_and_luma(visible)
         self._in_colour = colour is not None
-        coverage = None
-        if self.params.align != "same":
-            aligned = self._align(luma.shape, levels.shape, visible_info, infrared_info, T_infrared_visible)
-            levels, coverage = aligned.warp(levels), aligned.coverage
-        elif levels.shape != luma.shape:
-            raise MessageError(
-                f"infrared is {levels.shape[1]}x{levels.shape[0]} and visible {luma.shape[1]}x{luma.shape[0]} px; "
-                "set align to calibration, homography or (same field of view) stretch."
-            )
+        levels, coverage = self._in_visible_pixels(
+            levels, luma.shape, visible_info, infrared_info, T_infrared_visible
+        )
         fused, trust = rule.fuse(levels, luma.astype(np.float32), coverage)
         return self._answer(visible, colour, fused, cv2.convertScaleAbs(trust, alpha=255))
+
+    def aligned_infrared(
+        self,
+        now_ns: int,
+        visible: Image | None,
+        infrared: Image | None,
+        visible_info: CameraInfo | None = None,
+        infrared_info: CameraInfo | None = None,
+        T_infrared_visible: Array | None = None,
+    ) -> tuple[Array, Array | None] | None:
+        """The infrared image as :meth:`step` fuses it, for evaluation: grey levels 0..255 after the gain, in
+        visible pixels, and the coverage there (None: everywhere), [H, W] each; None where infrared is missing.
+
+        Call it for every step in order, in place of :meth:`step`: the gain follows the stream. Without a visible
+        image the levels stay in infrared pixels. Raises MessageError where the step does.
+        """
+        if infrared is None:
+            return None
+        levels = self._levels(infrared, now_ns)
+        if visible is None:
+            return levels, None
+        size = (visible.height, visible.width)
+        return self._in_visible_pixels(levels, size, visible_info, infrared_info, T_infrared_visible)
 
     # -- parts ------------------------------------------------------------------------------------------
 
@@ -179,7 +193,7 @@ class InfraredVisibleFusion(Component):
         else:
             self.health.clear(name)
 
-    def _levels(self, infrared: Image, now_ns: int) -> Plane:
+    def _levels(self, infrared: Image, now_ns: int) -> Array:
         """Grey levels 0..255, white hot."""
         data = infrared.data
         if data.ndim == 3:
@@ -204,13 +218,26 @@ class InfraredVisibleFusion(Component):
             self.health.figures.update(agc_low=self.gain.range[0], agc_high=self.gain.range[1])
         return levels
 
+    def _in_visible_pixels(
+        self, levels: Array, visible_size: tuple[int, ...], *geometry: Any
+    ) -> tuple[Array, Array | None]:
+        if self.params.align != "same":
+            aligned = self._align(visible_size, levels.shape, *geometry)
+            return aligned.warp(levels), aligned.coverage
+        if levels.shape != visible_size:
+            raise MessageError(
+                f"infrared is {levels.shape[1]}x{levels.shape[0]} and visible {visible_size[1]}x{visible_size[0]} px; "
+                "set align to calibration, homography or (same field of view) stretch."
+            )
+        return levels, None
+
     def _align(
         self,
         visible_size: tuple[int, ...],
         infrared_size: tuple[int, ...],
         visible_info: CameraInfo | None,
         infrared_info: CameraInfo | None,
-        T_infrared_visible: NDArray[np.float64] | None,
+        T_infrared_visible: Array | None,
     ) -> alignment.Alignment:
         where = None if T_infrared_visible is None else T_infrared_visible.tobytes()
         made_for = (visible_size, infrared_size, id(visible_info), id(infrared_info), where)
@@ -236,7 +263,7 @@ class InfraredVisibleFusion(Component):
         self.health.figures["infrared_coverage"] = float(np.mean(made.coverage > 0))
         return made
 
-    def _infrared_alone(self, levels: Plane, infrared: Image) -> Outputs:
+    def _infrared_alone(self, levels: Array, infrared: Image) -> Outputs:
         if self._alignment is not None and self._alignment.source_size == levels.shape:
             levels = self._alignment.warp(levels)
         grey = cv2.convertScaleAbs(levels)
@@ -248,9 +275,7 @@ class InfraredVisibleFusion(Component):
         }
 
     @staticmethod
-    def _answer(
-        visible: Image, colour: NDArray[np.uint8] | None, fused: Plane, trust: NDArray[np.uint8]
-    ) -> Outputs:
+    def _answer(visible: Image, colour: Array | None, fused: Array, trust: Array) -> Outputs:
         grey = np.clip(np.rint(fused), 0, 255).astype(np.uint8)
         if colour is None:
             picture, encoding = grey, "mono8"
@@ -272,7 +297,7 @@ def _visible_alone(visible: Image) -> Outputs:
     }
 
 
-def _colour_and_luma(visible: Image) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8]]:
+def _colour_and_luma(visible: Image) -> tuple[Array | None, Array]:
     """YCrCb of a colour image (None for mono) and its luma, 8 bit."""
     if visible.data.ndim == 2 and not visible.encoding.startswith("bayer"):
         if visible.data.dtype == np.uint8:
@@ -284,4 +309,4 @@ def _colour_and_luma(visible: Image) -> tuple[NDArray[np.uint8] | None, NDArray[
             "so this looks like a thermal or depth topic: check --remap."
         )
     ycrcb = cv2.cvtColor(to_rgb(visible).data, cv2.COLOR_RGB2YCrCb)
-    return ycrcb, np.ascontiguousarray(ycrcb[..., 0])  # type: ignore[return-value]
+    return ycrcb, np.ascontiguousarray(ycrcb[..., 0])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from ros_attn.values import Array
 
 # On single frames this threshold raised a false alarm in 3 % of RoadScene, none of MSRS and LLVIP, 22 % of TNO,
 # and found 84, 98, 100 and 65 % of the inverted ones. Too weak to act on, so it is averaged and only said.
@@ -15,7 +16,7 @@ THRESHOLD = 1.0
 TIME_CONSTANT_S = 3.0
 
 
-def hotness(levels: NDArray[np.float32]) -> float:
+def hotness(levels: Array) -> float:
     """Positive where warm things look bright, negative where they look dark; changes sign on inversion.
 
     ``skew(x - G(x)) + skew(x) / 2 + (mean(bottom quarter) - mean(top quarter)) / std(x)`` on a [H, W] image:
@@ -45,7 +46,7 @@ class PolarityCheck:
     since_ns: int = 0
     stamp_ns: int = 0
 
-    def observe(self, levels: NDArray[np.float32], stamp_ns: int) -> bool:
+    def observe(self, levels: Array, stamp_ns: int) -> bool:
         """Take one frame; True where the stream has looked inverted for long enough to say so."""
         value = hotness(levels)
         elapsed_s = (stamp_ns - self.stamp_ns) * 1e-9

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+from ros_attn.values import Array
 
 BASE_SIGMA_PX = 5.0
 ENERGY_SIGMA_PX = 2.0
@@ -14,12 +13,12 @@ BASE_SOFTNESS = 20.0
 _TINY = np.float32(1e-6)
 
 
-def blur(plane: Plane, sigma_px: float) -> Plane:
-    """Gaussian of standard deviation ``sigma_px``, reflected at the border."""
-    return cv2.GaussianBlur(plane, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
+def blur(plane: Array, sigma_px: float) -> Array:
+    """Gaussian of standard deviation ``sigma_px``, the border pixel continued outside."""
+    return cv2.GaussianBlur(plane, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
 
 
-def fuse(infrared: Plane, visible: Plane, coverage: Plane | None = None) -> tuple[Plane, Plane]:
+def fuse(infrared: Array, visible: Array, coverage: Array | None = None) -> tuple[Array, Array]:
     """Fuse two registered grey images; returns the fused image and the trust map.
 
     ::
