@@ -121,8 +121,8 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 def describe(path: Path | str) -> str:
     """A bag's size, start, duration and topics.
 
-    Per topic: type, count, mean rate [Hz], median of arrival minus stamp, gaps (periods beyond three times the
-    median), the first image's encoding and size, frames, whether it is latched and whether a codec exists.
+    Per topic: type, count, mean rate [Hz], median of arrival minus stamp, gaps (periods beyond three times
+    the median), the first image's encoding and size, frames, whether latched and whether a codec exists.
     Rates, offsets and gaps are from the first GiB of messages; a line says so where that is not all. Raises
     BagError where the bag cannot be read.
     """
@@ -148,6 +148,8 @@ def describe(path: Path | str) -> str:
             *(f"warning   {each.reason}" for each in seen.values() if each.reason),
         ]
         if not whole:
-            lines.append(f"note      rates, offsets and gaps are of the first {(last_ns - bag.start_ns) / 1e9:.1f} s")
+            lines.append(
+                f"note      rates, offsets and gaps are of the first {(last_ns - bag.start_ns) / 1e9:.1f} s"
+            )
         head = ("topic", "type", "count", "Hz", "arrival-stamp", "gaps", "content")
         return "\n".join([*lines, "", *_table([head, *(_row(bag, name, seen[name]) for name in bag.topics)])])

@@ -51,19 +51,23 @@ class JournalWriter:
         self._log_ns = 0
         self._taken: dict[str, int] = {}
         for stage in graph.stages:
-            self._event(
-                {
-                    "do": "open",
-                    "format": FORMAT,
-                    "stage": stage.name,
-                    "namespace": stage.namespace,
-                    "component": spec[stage.name],
-                    "params": parameters.as_dict(stage.component.params),
-                    "remap": dict(stage.remap),
-                    "options": {name: dataclasses.asdict(each) for name, each in stage.options.items()},
-                },
-                0,
-            )
+            self.open(stage, spec[stage.name])
+
+    def open(self, stage: Stage, component: str) -> None:
+        """Begin a stage, or begin it anew: from here its calls go to a runtime of these parameters."""
+        self._event(
+            {
+                "do": "open",
+                "format": FORMAT,
+                "stage": stage.name,
+                "namespace": stage.namespace,
+                "component": component,
+                "params": parameters.as_dict(stage.component.params),
+                "remap": dict(stage.remap),
+                "options": {name: dataclasses.asdict(each) for name, each in stage.options.items()},
+            },
+            0,
+        )
 
     def observe(self, stage: Stage, runtime: Runtime) -> None:
         """Write every call to ``runtime`` from now on."""

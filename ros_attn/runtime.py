@@ -256,8 +256,10 @@ class Runtime:
             self._statics_replaceable.discard(queue.name)
             queue.counters.matched += 1
             return
-        queue.counters.dropped += 1
-        if _contents(held) != _contents(value):
+        if _contents(held) == _contents(value):
+            queue.counters.matched += 1
+        else:
+            queue.counters.dropped += 1
             self.warn(f"{queue.name}: a later message differs from the one held since the start; it is ignored.")
 
     def _tick_to(self, stamp_ns: int, arrival_ns: int) -> None:

@@ -1,11 +1,12 @@
-"""A seeded drive down a street: visible and thermal frames, inertial, wheel and odometry samples, in stamp order.
+"""A seeded drive down a street: visible and thermal frames, inertial, wheel and odometry samples, in stamp
+order.
 
-Everything at a time follows from `DriveConfig` alone, so frames can be drawn in any order and the same configuration
-gives the same bytes on one machine and backend. Frames: world x along the street, z up; base REP-103; cameras
-optical (x right, y down, z forward). Nothing here knows ROS.
+Everything at a time follows from `DriveConfig` alone, so frames can be drawn in any order and the same
+configuration gives the same bytes on one machine and backend. Frames: world x along the street, z up; base
+REP-103; cameras optical (x right, y down, z forward). Nothing here knows ROS.
 """
 
-# mujoco's compiled modules carry no stubs
+# The compiled modules of mujoco carry no stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
@@ -36,9 +37,9 @@ _PITCH_RAD = 0.02  # downwards
 class DriveConfig:
     """What to record. Rates in Hz, lengths in metres, angles in degrees.
 
-    haze: points (share of the drive, beta in 1/m), joined smoothly. baseline_m: thermal camera to the left (+) of the
-    visible one. thermal_delay_s: thermal stamps behind the visible ones. noise: 0 is an ideal visible sensor.
-    inertial_noise: factor on :class:`InertialNoise`, 0 is ideal.
+    haze: points (share of the drive, beta in 1/m), joined smoothly. baseline_m: thermal camera to the left
+    (+) of the visible one. thermal_delay_s: thermal stamps behind the visible ones. noise: 0 is an ideal
+    visible sensor. inertial_noise: factor on :class:`InertialNoise`, 0 is ideal.
     """
 
     duration_s: float = 10.0
@@ -84,28 +85,42 @@ class DriveConfig:
             or not all(0 <= b <= 1 for b in betas)
         ):
             raise ParameterError(
-                f"DriveConfig.haze is {self.haze!r}: give two or more points (share of the drive, beta from 0 to 1 per "
-                "metre) with rising shares"
+                f"DriveConfig.haze is {self.haze!r}: give two or more points (share of the drive, beta from "
+                "0 to 1 per metre) with rising shares"
             )
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
-    ("duration_s", 0.1, 120.0), ("seed", 0, 2**31 - 1), ("width", 16, 4096), ("height", 16, 4096),
-    ("fovy_deg", 5.0, 120.0), ("visible_hz", 0.1, 120.0), ("thermal_width", 16, 4096), ("thermal_height", 16, 4096),
-    ("thermal_fovy_deg", 5.0, 120.0), ("thermal_hz", 0.1, 120.0), ("thermal_delay_s", 0.0, 1.0),
-    ("baseline_m", -1.0, 1.0), ("netd_k", 0.0, 5.0), ("thermal_blur_pixels", 0.0, 10.0), ("noise", 0.0, 20.0),
-    ("imu_hz", 1.0, 2000.0), ("wheel_hz", 1.0, 2000.0), ("odometry_hz", 1.0, 2000.0), ("inertial_noise", 0.0, 100.0),
+    ("duration_s", 0.1, 120.0),
+    ("seed", 0, 2**31 - 1),
+    ("width", 16, 4096),
+    ("height", 16, 4096),
+    ("fovy_deg", 5.0, 120.0),
+    ("visible_hz", 0.1, 120.0),
+    ("thermal_width", 16, 4096),
+    ("thermal_height", 16, 4096),
+    ("thermal_fovy_deg", 5.0, 120.0),
+    ("thermal_hz", 0.1, 120.0),
+    ("thermal_delay_s", 0.0, 1.0),
+    ("baseline_m", -1.0, 1.0),
+    ("netd_k", 0.0, 5.0),
+    ("thermal_blur_pixels", 0.0, 10.0),
+    ("noise", 0.0, 20.0),
+    ("imu_hz", 1.0, 2000.0),
+    ("wheel_hz", 1.0, 2000.0),
+    ("odometry_hz", 1.0, 2000.0),
+    ("inertial_noise", 0.0, 100.0),
     ("start_ns", 0, 2**62),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class VisibleFrame:
     """One visible image and its truth.
 
-    rgb uint8 [H, W, 3]: with haze and sensor noise. rgb_clear: without either. depth_m float32 [H, W] along the optical
-    axis, inf for sky. segmentation int32 [H, W]: :class:`SegmentationClass`. T_world_camera: 4x4, optical frame.
-    haze_beta: 1/m. speed_mps and yaw_rate (rad/s) of the base.
+    rgb uint8 [H, W, 3]: with haze and sensor noise. rgb_clear: without either. depth_m float32 [H, W] along
+    the optical axis, inf for sky. segmentation int32 [H, W]: :class:`SegmentationClass`. T_world_camera: 4x4,
+    optical frame. haze_beta: 1/m. speed_mps and yaw_rate (rad/s) of the base.
     """
 
     stamp_ns: int
@@ -155,7 +170,8 @@ class WheelSample:
 
 @dataclass(frozen=True)
 class OdometrySample:
-    """The truth: pose of the base in the world, its velocity [3] (m/s) and angular velocity [3] (rad/s) in the base."""
+    """The truth: pose of the base in the world, its velocity [3] (m/s) and angular velocity [3] (rad/s) in
+    the base."""
 
     stamp_ns: int
     T_world_base: np.ndarray
@@ -172,8 +188,8 @@ class Drive:
     `backend`: 'egl', 'osmesa' or 'rays'; None takes the first that works. Attributes: config, backend,
     backend_reason (a sentence), visible and thermal (:class:`DriveCamera`), street, trajectory.
 
-    One geometry pass serves both cameras where they see the same rays at the same stamp (baseline 0, equal size and
-    field of view, no delay); else each camera has its own.
+    One geometry pass serves both cameras where they see the same rays at the same stamp (baseline 0, equal
+    size and field of view, no delay); else each camera has its own.
 
     Raises: RosAttnError where a backend asked for does not work.
     """

@@ -1,11 +1,11 @@
 """The simulated street: houses, road, parked cars, trees, lamps, and the people on it, as one MuJoCo model.
 
-Built with `mujoco.MjSpec` from primitives, convex hulls and generated textures; no file is read. World frame: x
-along the street, y to the left, z up, the road's surface at z = 0. Each object is its own body, so that ray
+Built with `mujoco.MjSpec` from primitives, convex hulls and generated textures; no file is read. World frame:
+x along the street, y to the left, z up, the road's surface at z = 0. Each object is its own body, so that ray
 casting can skip it by its bounding box.
 """
 
-# mujoco's compiled modules carry no stubs
+# The compiled modules of mujoco carry no stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ import mujoco
 import numpy as np
 
 from ros_attn.sim import street_textures as paint
-from ros_attn.sim.road_users import Cyclist, Mover, MovingCar, Pedestrian, Walk, add_car
+from ros_attn.sim.cars import MovingCar, add_car
+from ros_attn.sim.houses import add_houses
+from ros_attn.sim.road_users import Cyclist, Mover, Pedestrian, Walk
 from ros_attn.sim.street_geometry import (
     AIR_K,
+    BEHIND_M,
     KERB_M,
+    PAVEMENT_M,
     ROAD_HALF_M,
     SceneBuilder,
     SegmentationClass,
@@ -28,25 +32,18 @@ from ros_attn.sim.street_geometry import (
 )
 from ros_attn.sim.trajectory import Trajectory
 
-PAVEMENT_M = 3.2
 AHEAD_M = 100.0
-BEHIND_M = 16.0
 AMBIENT = (0.62, 0.61, 0.64)
 LIGHTS = (  # direction the light travels, colour
     ((-0.80, -0.30, -0.52), (0.46, 0.33, 0.22)),
     ((0.10, 0.10, -1.0), (0.26, 0.28, 0.33)),
     ((1.0, 0.05, -0.15), (0.12, 0.12, 0.14)),
 )
-_LEFT_WALL = (0.70710678, 0.70710678, 0.0, 0.0)  # local z looks to -y, local y up
-_RIGHT_WALL = (0.0, 0.0, 0.70710678, 0.70710678)  # local z looks to +y
-_END_WALL = (0.5, 0.5, -0.5, -0.5)  # local z looks to -x
 
 _K = SegmentationClass
 ROAD = Surface(_K.ROAD, AIR_K + 2.4, 0.95, 0.85, 0.35)
 MARKING = Surface(_K.ROAD, AIR_K + 1.6, 0.92, 0.85, 0.2)
 PAVING = Surface(_K.PAVEMENT, AIR_K + 1.2, 0.94, 0.75, 0.3)
-WALL = Surface(_K.BUILDING, AIR_K + 0.9, 0.93, 0.35, 0.2)
-ROOF = Surface(_K.BUILDING, AIR_K - 3.5, 0.90, 0.75, 0.4)
 METAL = Surface(_K.POLE, AIR_K - 0.5, 0.80, 0.45, 0.1)
 LAMP = Surface(_K.POLE, 309.0, 0.9)
 TRUNK = Surface(_K.VEGETATION, AIR_K + 0.6, 0.95, 0.3, 0.3)
@@ -57,8 +54,9 @@ LEAVES = Surface(_K.VEGETATION, AIR_K - 0.6, 0.97, 0.35, 0.5)
 class Street:
     """The compiled world and what each geom is.
 
-    Arrays over geoms [ngeom]: group (MuJoCo's visibility group), kind (a :class:`SegmentationClass`), temperature_k, emissivity, sky_view, mottle_k.
-    warmth: geom -> pattern [H, W] kelvin over its local x, y. textures: geom -> :class:`Texture`.
+    Arrays over geoms [ngeom]: group (MuJoCo's visibility group), kind (a :class:`SegmentationClass`),
+    temperature_k, emissivity, sky_view, mottle_k. warmth: geom -> pattern [H, W] kelvin over its local x, y.
+    textures: geom -> :class:`Texture`.
     """
 
     model: mujoco.MjModel
@@ -75,7 +73,8 @@ class Street:
     lamp_bases: tuple[tuple[float, float, float], ...]
 
     def pose(self, data: mujoco.MjData, t: float, T_world_base: np.ndarray) -> None:
-        """Puts everything where it is at `t` seconds, the cameras' base included, and updates the kinematics."""
+        """Puts everything where it is at `t` seconds, the cameras' base included, and updates the
+        kinematics."""
         for mover in self.movers:
             mover.pose(data, t)
         base = int(self.model.body("base").mocapid[0])
@@ -98,7 +97,8 @@ class CameraMount:
 def build_street(
     trajectory: Trajectory, seed: int, cameras: tuple[CameraMount, ...], buffer_size: tuple[int, int]
 ) -> Street:
-    """Lays out the street along `trajectory` and compiles it. `buffer_size`: width, height of the largest image."""
+    """Lays out the street along `trajectory` and compiles it. `buffer_size`: width, height of the largest
+    image."""
     rng = np.random.default_rng([seed, 1])
     spec = mujoco.MjSpec()
     builder = SceneBuilder(spec)
@@ -114,7 +114,7 @@ def build_street(
     crossing = float(trajectory.motion(trajectory.slow_t).T_world_base[0, 0, 3]) + 9.0
     end = travelled + AHEAD_M
     _road(builder, rng, end, crossing)
-    _houses(builder, rng, end)
+    add_houses(builder, rng, end)
     lamps = _lamps_and_trees(builder, rng, end, crossing)
     _parked_cars(builder, rng, travelled + 65.0, crossing)
     movers = _movers(builder, rng, trajectory, crossing)
@@ -239,103 +239,6 @@ def _road(builder: SceneBuilder, rng: np.random.Generator, end: float, crossing:
         add(post, "cylinder", METAL, (0.45, 0.46, 0.48), size=[0.035, 1.35], pos=[0, 0, 1.35])
         add(post, "box", sign, (0.10, 0.25, 0.60), size=[0.02, 0.32, 0.32], pos=[-0.03, 0, 2.4])
         add(post, "box", sign, (0.90, 0.90, 0.88), size=[0.022, 0.19, 0.19], pos=[-0.035, 0, 2.4])
-
-
-def _houses(builder: SceneBuilder, rng: np.random.Generator, end: float) -> None:
-    designs = []
-    for index in range(14):
-        front = paint.facade(rng, float(rng.uniform(7.0, 11.5)), int(rng.integers(3, 6)))
-        builder.texture(f"facade_{index}", Texture(front.rgb), emission=0.22)
-        builder.warmth[f"facade_{index}"] = front.warmth_k
-        designs.append(front)
-    y_front = ROAD_HALF_M + 0.15 + PAVEMENT_M
-    last = -1
-    for side, quat in ((1, _LEFT_WALL), (-1, _RIGHT_WALL)):
-        x = -BEHIND_M
-        while x < end - 6:
-            index = int(rng.integers(0, len(designs)))
-            index = (index + (index == last)) % len(designs)
-            last, front = index, designs[index]
-            _house(builder, rng, f"facade_{index}", front, x + front.width_m / 2, side * y_front, quat, side)
-            x += front.width_m
-    # the street ends on a row of houses across it, with a tower
-    x, y = end + 6.0, -2.6 * 9.5
-    for k in range(5):
-        index = (3 * k + 1) % len(designs)
-        front = designs[index]
-        body = builder.spec.worldbody.add_body(pos=[x, y + front.width_m / 2, 0])
-        builder.add(
-            body, "box", WALL, material=f"facade_{index}", quat=list(_END_WALL),
-            size=[front.width_m / 2, front.height_m / 2, 0.05], pos=[0, 0, front.height_m / 2],
-        )  # fmt: skip
-        builder.add(
-            body,
-            "box",
-            ROOF,
-            (0.36, 0.33, 0.33),
-            size=[3.0, front.width_m / 2, 1.4],
-            pos=[3.1, 0, front.height_m + 1.0],
-        )
-        y += front.width_m
-    tower = builder.spec.worldbody.add_body(pos=[end + 14.0, 1.5, 0])
-    builder.add(tower, "box", WALL, (0.50, 0.47, 0.47), size=[2.2, 2.2, 13.0], pos=[0, 0, 13.0])
-    spire = builder.hull(
-        "spire", np.array([(-2.5, -2.5, 0), (-2.5, 2.5, 0), (2.5, -2.5, 0), (2.5, 2.5, 0), (0, 0, 11)])
-    )
-    builder.add(tower, spire, ROOF, (0.30, 0.36, 0.36), pos=[0, 0, 26.0])
-    builder.add(
-        tower,
-        "cylinder",
-        WALL,
-        (0.92, 0.88, 0.74),
-        size=[1.1, 0.05],
-        pos=[-2.2, 0, 22.5],
-        quat=[0.7071, 0, 0.7071, 0],
-    )
-
-
-def _house(
-    builder: SceneBuilder,
-    rng: np.random.Generator,
-    material: str,
-    front: paint.Facade,
-    x: float,
-    y: float,
-    quat: tuple[float, ...],
-    side: int,
-) -> None:
-    depth, half, top = 9.0, front.width_m / 2, front.height_m
-    body = builder.spec.worldbody.add_body(pos=[x, y, 0])
-    tint = np.ones(3) * rng.uniform(0.9, 1.0)
-    builder.add(
-        body,
-        "box",
-        WALL,
-        tint,
-        material,
-        size=[half, top / 2, 0.1],
-        pos=[0, side * 0.1, top / 2],
-        quat=list(quat),
-    )
-    wall = front.rgb[len(front.rgb) // 3, 4].astype(float) / 255 * 0.8
-    builder.add(
-        body, "box", WALL, wall, size=[half - 0.01, (depth - 0.2) / 2, top / 2 - 0.15],
-        pos=[0, side * (0.2 + (depth - 0.2) / 2), top / 2 - 0.15],
-    )  # fmt: skip
-    builder.add(
-        body, "box", WALL, wall * 1.25 + 0.08, size=[half, 0.16, 0.11], pos=[0, -side * 0.08, top - 0.1]
-    )  # cornice
-    rise = float(rng.uniform(2.2, 3.4))
-    roof = builder.hull(f"roof_{x:.2f}_{side}", np.array([
-        (sx * half, sy * (depth / 2 + 0.25), 0) for sx in (-1, 1) for sy in (-1, 1)
-    ] + [(-half, 0, rise), (half, 0, rise)]))  # fmt: skip
-    slate = np.array(((0.33, 0.26, 0.25), (0.27, 0.28, 0.31), (0.42, 0.27, 0.22))[int(rng.integers(0, 3))])
-    builder.add(body, roof, ROOF, slate * rng.uniform(0.9, 1.1), pos=[0, side * depth / 2, top])
-    stack = float(rng.uniform(-0.8, 0.8)) * half
-    chimney = Surface(SegmentationClass.BUILDING, AIR_K + float(rng.choice([0.0, 9.0])), 0.93)
-    builder.add(
-        body, "box", chimney, (0.45, 0.30, 0.26), size=[0.45, 0.35, 1.1], pos=[stack, side * 3.6, top + rise]
-    )
 
 
 def _tree_crown(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

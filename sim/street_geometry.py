@@ -1,11 +1,11 @@
 """What the simulated street is built from: classes, surfaces, and a builder over `mujoco.MjSpec`.
 
 Every geom carries a :class:`Surface`: its class for segmentation and the temperature and emissivity that the
-long-wave infrared model needs. The builder records them beside the geoms, together with each geom's texture, so
-that the same world can be drawn by a rasteriser and by rays.
+long-wave infrared model needs. The builder records them beside the geoms, together with each geom's texture,
+so that the same world can be drawn by a rasteriser and by rays.
 """
 
-# mujoco's compiled modules carry no stubs
+# The compiled modules of mujoco carry no stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ HIDDEN_GROUP = 5  # what a camera cannot see just now
 AIR_K = 283.0
 ROAD_HALF_M = 5.4  # two lanes of 3.25 m and two parking strips of 2.15 m; kerbs beyond
 KERB_M = 0.12
+PAVEMENT_M = 3.2
+BEHIND_M = 16.0  # how far the street reaches behind the start
 
 
 class SegmentationClass(IntEnum):
@@ -41,8 +43,9 @@ class SegmentationClass(IntEnum):
 class Surface:
     """Class and long-wave infrared properties of a geom.
 
-    temperature_k: kelvin. emissivity: 8-14 um band. sky_view: share of the reflected hemisphere that is cold sky
-    (1 for a level surface, about 0.5 for a wall). mottle_k: amplitude of the variation within the object, kelvin.
+    temperature_k: kelvin. emissivity: 8-14 um band. sky_view: share of the reflected hemisphere that is cold
+    sky (1 for a level surface, about 0.5 for a wall). mottle_k: amplitude of the variation within the object,
+    kelvin.
     """
 
     kind: SegmentationClass
@@ -54,7 +57,8 @@ class Surface:
 
 @dataclass(frozen=True)
 class Texture:
-    """A texture as the ray backend samples it: `image` uint8 [H, W, 3], repeats over the geom's x and y extent.
+    """A texture as the ray backend samples it: `image` uint8 [H, W, 3], repeats over the geom's x and y
+    extent.
 
     A cube texture (six faces stacked) is sampled by the direction from the geom's centre.
     """

@@ -1,9 +1,11 @@
-"""Drawing the street: MuJoCo's rasteriser over EGL or OSMesa, or one ray a pixel where there is no GL library.
+"""Drawing the street: MuJoCo's rasteriser over EGL or OSMesa, or one ray a pixel where there is no GL
+library.
 
-Both backends answer the same two questions for a camera: which geom and what depth a pixel has, and its colour.
+Both backends answer the same two questions for a camera: which geom and what depth a pixel has, and its
+colour.
 """
 
-# mujoco's compiled modules carry no stubs
+# The compiled modules of mujoco carry no stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class DriveCamera:
     """A pinhole camera without distortion.
 
     K: 3x3, pixels; pixel centres have integer coordinates, so the principal point is ((W-1)/2, (H-1)/2) as in
-    OpenCV and `sensor_msgs/CameraInfo`. T_base_camera: 4x4, optical frame (x right, y down, z forward, REP-103).
+    OpenCV and `sensor_msgs/CameraInfo`. T_base_camera: 4x4, optical frame (x right, y down, z forward,
+    REP-103).
     """
 
     name: str
@@ -67,7 +70,8 @@ class DriveCamera:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Per pixel the geom (-1: sky) int32 [H, W] and the depth along the optical axis float32 [H, W], inf: sky."""
+    """Per pixel the geom (-1: sky) int32 [H, W] and the depth along the optical axis float32 [H, W], inf:
+    sky."""
 
     geom: np.ndarray
     depth_m: np.ndarray
@@ -76,9 +80,9 @@ class Geometry:
 def choose_backend(asked: str | None) -> tuple[str, str]:
     """The backend to use and a sentence that says why.
 
-    `asked` None: EGL, then OSMesa, then rays; `MUJOCO_GL` set to one of the two GL backends is tried first. Each GL
-    backend is probed in a subprocess, since a broken driver can end the process and since PyOpenGL can be bound to
-    one platform only.
+    `asked` None: EGL, then OSMesa, then rays; `MUJOCO_GL` set to one of the two GL backends is tried first.
+    Each GL backend is probed in a subprocess, since a broken driver can end the process and since PyOpenGL
+    can be bound to one platform only.
 
     Raises: RosAttnError for an unknown backend or one asked for that does not work here.
     """
@@ -130,10 +134,12 @@ def _gl_fault(name: str) -> str:
 
 
 class RasterView:
-    """MuJoCo's rasteriser: colour with contact shadows and four samples a pixel, geometry in one further pass.
+    """MuJoCo's rasteriser: colour with contact shadows and four samples a pixel, geometry in one further
+    pass.
 
-    `mujoco.Renderer` is not used because it draws depth and segmentation in two passes, here one pass gives both, and
-    because with several samples a pixel the geometry pass costs twice as much: colour and geometry have a buffer each.
+    `mujoco.Renderer` is not used because it draws depth and segmentation in two passes, here one pass gives
+    both, and because with several samples a pixel the geometry pass costs twice as much: colour and geometry
+    have a buffer each.
     """
 
     def __init__(self, street: Street, backend: str):
@@ -228,7 +234,8 @@ class _Frustum:
         self._near = (z > -self._reach) & (self._reach * camera.K[0, 0] > z)  # and at least two pixels across
 
     def groups(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """MuJoCo's group of each geom, the hidden one for what the pixels [left, right) x [top, bottom) miss."""
+        """MuJoCo's group of each geom, the hidden one for what the pixels [left, right) x [top, bottom)
+        miss."""
         seen, K = self._near.copy(), self._camera.K
         for axis, low, high in ((0, left, right), (1, top, bottom)):
             for edge, sign in ((low, 1.0), (high, -1.0)):
@@ -239,7 +246,8 @@ class _Frustum:
 
 
 class RayView:
-    """One ray through each pixel's centre with `mj_multiRay`; Lambert shading with the same lights and textures."""
+    """One ray through each pixel's centre with `mj_multiRay`; Lambert shading with the same lights and
+    textures."""
 
     def __init__(self, street: Street):
         self._street, self._model = street, street.model
@@ -282,7 +290,8 @@ class RayView:
         return image.reshape(camera.height, camera.width, 3), view
 
     def _cast(self, data: mujoco.MjData, camera: DriveCamera) -> tuple[Geometry, np.ndarray, np.ndarray]:
-        """Geometry, normals [H, W, 3] and ray directions [H, W, 3] in the world, tile by tile: five times faster."""
+        """Geometry, normals [H, W, 3] and ray directions [H, W, 3] in the world, tile by tile: five times
+        faster."""
         model, view, shape = self._model, _Frustum(self._street, data, camera), (camera.height, camera.width)
         origin = data.cam_xpos[model.camera(camera.name).id]
         # not unit vectors but z = 1 in the camera, so that the distance found is the depth

@@ -37,23 +37,24 @@ def value_noise(
     for octave in range(octaves):
         count = cells * 2**octave
         grid = rng.uniform(-1.0, 1.0, (count, max(1, count * width // height)))
-        total += amplitude * _periodic_lookup(
-            grid,
-            np.arange(height)[:, None] * grid.shape[0] / height,
-            np.arange(width)[None, :] * grid.shape[1] / width,
-        )
+        rows = _periodic_steps(grid.shape[0], np.arange(height) * grid.shape[0] / height)
+        columns = _periodic_steps(grid.shape[1], np.arange(width) * grid.shape[1] / width)
+        down = grid[rows[0]] * (1 - rows[2])[:, None] + grid[rows[1]] * rows[2][:, None]
+        total += amplitude * (down[:, columns[0]] * (1 - columns[2]) + down[:, columns[1]] * columns[2])
         norm += amplitude
         amplitude *= gain
     return total / norm
 
 
+def _periodic_steps(count: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two neighbours of each place on a ring of `count` cells, and the smoothed way between them."""
+    below = np.floor(place).astype(int)
+    part = place - below
+    return below % count, (below + 1) % count, part * part * (3 - 2 * part)
+
+
 def _periodic_lookup(grid: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    rows, columns = grid.shape
-    r0, c0 = np.floor(row).astype(int), np.floor(column).astype(int)
-    fr, fc = row - r0, column - c0
-    fr, fc = fr * fr * (3 - 2 * fr), fc * fc * (3 - 2 * fc)
-    r1, c1 = (r0 + 1) % rows, (c0 + 1) % columns
-    r0, c0 = r0 % rows, c0 % columns
+    (r0, r1, fr), (c0, c1, fc) = _periodic_steps(grid.shape[0], row), _periodic_steps(grid.shape[1], column)
     top = grid[r0, c0] * (1 - fc) + grid[r0, c1] * fc
     bottom = grid[r1, c0] * (1 - fc) + grid[r1, c1] * fc
     return top * (1 - fr) + bottom * fr
@@ -66,7 +67,8 @@ class Sky:
         self._cloud = value_noise(rng, 512, 512, 6, octaves=5, gain=0.55)
 
     def colour(self, direction: np.ndarray) -> np.ndarray:
-        """Unit directions [..., 3] in the world to display colours [..., 3]; below the horizon the horizon's."""
+        """Unit directions [..., 3] in the world to display colours [..., 3]; below the horizon the
+        horizon's."""
         elevation = np.clip(direction[..., 2], 0.0, 1.0)[..., None]
         azimuth = np.arctan2(direction[..., 1], direction[..., 0]) - SUNSET_AZIMUTH_RAD
         towards_sun = np.exp(-((1 - np.cos(azimuth)) / 0.6))[..., None]
@@ -152,7 +154,8 @@ def soft_shadow(size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Facade:
-    """A house front: `rgb` uint8 [H, W, 3], `warmth_k` float32 [H, W] kelvin above the wall; row 0 is the top."""
+    """A house front: `rgb` uint8 [H, W, 3], `warmth_k` float32 [H, W] kelvin above the wall; row 0 is the
+    top."""
 
     width_m: float
     height_m: float

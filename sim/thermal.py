@@ -2,13 +2,14 @@
 
 Radiance of a pixel, with B the Planck radiance integrated over the band:
 ``L = tau·(eps·B(T) + (1-eps)·(f·B(T_sky) + (1-f)·B(T_air))) + (1-tau)·B(T_air)``, ``tau = exp(-a·z)``,
-a = 0.0004/m + 0.03·beta_visible. Apparent temperature: the black body of the same radiance (Planck's law; grey
-bodies and the path term as in Vollmer & Moellmann, Infrared Thermal Imaging, 2nd ed., ch. 2). Then optics blur,
-NETD noise and a little column noise. Deviations: one emissivity for all angles, one reflected mix a surface (its
-sky_view f), no sun, no scattering. That haze hardly matters holds for haze and light mist, not for dense fog.
+a = 0.0004/m + 0.03·beta_visible. Apparent temperature: the black body of the same radiance (Planck's law;
+grey bodies and the path term as in Vollmer & Moellmann, Infrared Thermal Imaging, 2nd ed., ch. 2). Then
+optics blur, NETD noise and a little column noise. Deviations: one emissivity for all angles, one reflected
+mix a surface (its sky_view f), no sun, no scattering. That haze hardly matters holds for haze and light mist,
+not for dense fog.
 """
 
-# mujoco's compiled modules carry no stubs
+# The compiled modules of mujoco carry no stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
@@ -40,10 +41,9 @@ _TABLE_RADIANCE = _band_radiance()
 
 def radiance(kelvin: np.ndarray) -> np.ndarray:
     """Black-body radiance in the band, arbitrary units, of temperatures [N] in kelvin (180 to 459)."""
-    place = (np.atleast_1d(kelvin) - _TABLE_START_K) / _TABLE_STEP_K
-    below = place.astype(int)
-    left = _TABLE_RADIANCE[below]
-    return left + (place - below) * (_TABLE_RADIANCE[below + 1] - left)
+    place = (np.asarray(kelvin) - _TABLE_START_K) / _TABLE_STEP_K
+    below = np.floor(place).astype(int)
+    return _TABLE_RADIANCE[below] + (place - below) * np.diff(_TABLE_RADIANCE)[below]
 
 
 def apparent_temperature(band_radiance: np.ndarray) -> np.ndarray:
@@ -52,7 +52,8 @@ def apparent_temperature(band_radiance: np.ndarray) -> np.ndarray:
 
 
 def thermal_counts(thermal_k: np.ndarray) -> np.ndarray:
-    """16-bit counts as radiometric cores deliver them in high-resolution TLinear mode: 0.01 K a count, uint16."""
+    """16-bit counts as radiometric cores deliver them in high-resolution TLinear mode: 0.01 K a count,
+    uint16."""
     return np.clip(np.rint(thermal_k.astype(np.float64) / KELVIN_PER_COUNT), 0, 65535).astype(np.uint16)
 
 
@@ -104,7 +105,8 @@ class ThermalCore:
         return image.reshape(camera.height, camera.width).astype(np.float32)
 
     def _mottle(self, geom: np.ndarray, local: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Variation within an object in about [-1, 1]: four waves over its own coordinates, faded when too fine."""
+        """Variation within an object in about [-1, 1]: four waves over its own coordinates, faded when too
+        fine."""
         total = np.zeros_like(z)
         for wave, phase in zip(self._waves, self._phases, strict=True):
             angle = local[:, 0] * wave[0] + local[:, 1] * wave[1] + local[:, 2] * wave[2] + phase[geom]

@@ -1,8 +1,9 @@
 """The drive's motion as closed formulas, and the inertial and wheel measurements that follow from it.
 
-The path is ``y = Y(x)`` in the plane and ``x(t)`` along it, both sums of ``tanh`` and sines, so position, velocity,
-acceleration and angular rate are exact derivatives of one another and an integrated IMU must return to the pose.
-World frame: x along the street, y to the left, z up. Base frame: REP-103 (x forward, y left, z up).
+The path is ``y = Y(x)`` in the plane and ``x(t)`` along it, both sums of ``tanh`` and sines, so position,
+velocity, acceleration and angular rate are exact derivatives of one another and an integrated IMU must return
+to the pose. World frame: x along the street, y to the left, z up. Base frame: REP-103 (x forward, y left, z
+up).
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ def _rotation(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarra
 class InertialNoise:
     """Noise densities (sigma of a sample is density·sqrt(rate/2)) and spreads of the constant biases.
 
-    Orders of magnitude of a small MEMS unit: gyroscope 0.01 deg/s/sqrt(Hz), accelerometer 220 ug/sqrt(Hz). The
-    wheels have a white noise in m/s a sample and a constant relative scale error.
+    Orders of magnitude of a small MEMS unit: gyroscope 0.01 deg/s/sqrt(Hz), accelerometer 220 ug/sqrt(Hz).
+    The wheels have a white noise in m/s a sample and a constant relative scale error.
     """
 
     gyro_density: float = 1.7e-4

@@ -1,9 +1,10 @@
 """Haze and low-light sensor noise for the visible camera.
 
-Haze: ``I = J·t + A·(1 - t)``, ``t = exp(-beta·z)`` (Koschmieder 1924; the form of Narasimhan & Nayar, IJCV 48, 2002),
-J the clear image, A the airlight, z the depth, beta in 1/m. Meteorological visibility is ``3.912 / beta``.
-Deviation: applied to display values, not to linear light, and z is the depth along the optical axis, so a contrast
-of two display values at one depth falls by exactly t. The sky has no depth: its path ends at the top of the layer.
+Haze: ``I = J·t + A·(1 - t)``, ``t = exp(-beta·z)`` (Koschmieder 1924; the form of Narasimhan & Nayar, IJCV
+48, 2002), J the clear image, A the airlight, z the depth, beta in 1/m. Meteorological visibility is ``3.912 /
+beta``. Deviation: applied to display values, not to linear light, and z is the depth along the optical axis,
+so a contrast of two display values at one depth falls by exactly t. The sky has no depth: its path ends at
+the top of the layer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def sky_path(elevation_sine: np.ndarray) -> np.ndarray:
 
 
 def hazed(clear: np.ndarray, path_m: np.ndarray, beta: float) -> np.ndarray:
-    """float32 [H, W, 3] display values of a clear image (uint8 or float) seen through haze; path_m is finite."""
+    """float32 [H, W, 3] display values of a clear image (uint8 or float) seen through haze; path_m is
+    finite."""
     transmission = np.exp(np.float32(-beta) * path_m)[..., None]
     image = clear - AIRLIGHT
     image *= transmission
@@ -38,7 +40,8 @@ def hazed(clear: np.ndarray, path_m: np.ndarray, beta: float) -> np.ndarray:
 
 
 def exposed(image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [H, W, 3]: shot and read noise of a small sensor at dusk, ``sigma = noise·sqrt(4 + I/16)`` display values."""
+    """uint8 [H, W, 3]: shot and read noise of a small sensor at dusk, ``sigma = noise·sqrt(4 + I/16)``
+    display values."""
     sigma = image * np.float32(noise**2 / 16)
     sigma += np.float32(4 * noise**2)
     np.sqrt(sigma, out=sigma)

@@ -54,6 +54,10 @@ STAMP, ARRIVAL = 1_700_000_000_123_456_789, 1_700_000_001_000_000_000
 RNG = np.random.default_rng(7)
 
 
+def _random(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
 def _cloud_points() -> np.ndarray:
     dtype = np.dtype(
         {
@@ -73,7 +77,7 @@ def _cloud_points() -> np.ndarray:
 
 
 def _pose(stamp: int = STAMP) -> Pose:
-    return Pose(stamp, RNG.normal(size=3), RNG.normal(size=4), "map")
+    return Pose(stamp, _random(3), _random(4), "map")
 
 
 # One value a ROS type; those without a header are about their arrival.
@@ -83,16 +87,16 @@ VALUES: dict[str, Value] = {
         STAMP,
         640,
         480,
-        RNG.normal(size=(3, 3)),
-        RNG.normal(size=5),
+        _random(3, 3),
+        _random(5),
         np.eye(3),
-        RNG.normal(size=(3, 4)),
+        _random(3, 4),
         "plumb_bob",
         "cam",
     ),
     "sensor_msgs/msg/PointCloud2": PointCloud(STAMP, _cloud_points(), "lidar", 3, False),
     "sensor_msgs/msg/Imu": Imu(
-        STAMP, RNG.normal(size=3), RNG.normal(size=3), RNG.normal(size=4), *RNG.normal(size=(3, 9)), "imu"
+        STAMP, _random(3), _random(3), _random(4), _random(9), _random(9), _random(9), "imu"
     ),
     "sensor_msgs/msg/JointState": JointState(
         STAMP, ("hip", "knee"), np.array([1.0, np.nan]), np.array([]), np.array([3.0, -4.0]), "base"
@@ -100,24 +104,16 @@ VALUES: dict[str, Value] = {
     "geometry_msgs/msg/PoseStamped": _pose(),
     "nav_msgs/msg/Path": Path(STAMP, (_pose(STAMP - 5), _pose(STAMP + 5)), "odom"),
     "nav_msgs/msg/Odometry": Odometry(
-        STAMP,
-        *RNG.normal(size=(1, 3)),
-        RNG.normal(size=4),
-        *RNG.normal(size=(2, 3)),
-        *RNG.normal(size=(2, 36)),
-        "odom",
-        "base",
+        STAMP, _random(3), _random(4), _random(3), _random(3), _random(36), _random(36), "odom", "base"
     ),
-    "geometry_msgs/msg/Twist": Twist(ARRIVAL, RNG.normal(size=3), RNG.normal(size=3)),
-    "geometry_msgs/msg/TwistStamped": Twist(STAMP, RNG.normal(size=3), RNG.normal(size=3), "base"),
-    "geometry_msgs/msg/TransformStamped": Transform(
-        STAMP, RNG.normal(size=3), RNG.normal(size=4), "map", "odom"
-    ),
+    "geometry_msgs/msg/Twist": Twist(ARRIVAL, _random(3), _random(3)),
+    "geometry_msgs/msg/TwistStamped": Twist(STAMP, _random(3), _random(3), "base"),
+    "geometry_msgs/msg/TransformStamped": Transform(STAMP, _random(3), _random(4), "map", "odom"),
     "tf2_msgs/msg/TFMessage": Transforms(
         ARRIVAL,
-        tuple(Transform(STAMP + i, RNG.normal(size=3), RNG.normal(size=4), "a", "b") for i in range(3)),
+        tuple(Transform(STAMP + i, _random(3), _random(4), "a", "b") for i in range(3)),
     ),
-    "std_msgs/msg/Float64MultiArray": FloatArray(ARRIVAL, RNG.normal(size=6), (("row", 2, 6), ("col", 3, 3))),
+    "std_msgs/msg/Float64MultiArray": FloatArray(ARRIVAL, _random(6), (("row", 2, 6), ("col", 3, 3))),
     "std_msgs/msg/String": Text(ARRIVAL, "grüße, 世界"),
     "diagnostic_msgs/msg/DiagnosticArray": Diagnostics(
         STAMP,
@@ -456,8 +452,8 @@ def test_compressed_depth(store: Any) -> None:
         decode(_compressed(data, "32FC1; compressedDepth rvl"), COMPRESSED, 0)
     with pytest.raises(MessageError, match="12-byte header"):
         decode(_compressed(b"123", "32FC1; compressedDepth png"), COMPRESSED, 0)
+    colour = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     with pytest.raises(MessageError, match="which is not 32FC1"):
-        colour = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
         decode(_compressed(header + colour, "32FC1; compressedDepth png"), COMPRESSED, 0)
 
 

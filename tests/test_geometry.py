@@ -55,9 +55,7 @@ def test_euler_is_fixed_axis_roll_pitch_yaw() -> None:
     np.testing.assert_allclose(same_rotation(ours, Rotation.from_euler("xyz", angles).as_quat()), 1.0, atol=1e-14)
 
 
-@given(
-    angle=st.floats(1e-12, np.pi - 1e-6), ratio=st.floats(0, 1), seed=st.integers(0, 2**16), flip=st.booleans()
-)
+@given(angle=st.floats(1e-12, np.pi - 1e-6), ratio=st.floats(0, 1), seed=st.integers(0, 2**16), flip=st.booleans())
 def test_slerp_is_scipys(angle: float, ratio: float, seed: int, flip: bool) -> None:
     rng = np.random.default_rng(seed)
     axis = rng.normal(size=3)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
+from ros_attn.bag import BagReader
 from ros_attn.errors import TransformError
 from ros_attn.geometry import pose_invert, pose_matrix
 from ros_attn.tf import TransformBuffer
 from ros_attn.values import Transform, Transforms
 
-DATA = Path(os.environ.get("ROS_ATTN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 S = 10**9
 
 
@@ -283,9 +281,7 @@ def test_sentence_where_only_the_old_tree_was_another() -> None:
     buffer = TransformBuffer()
     buffer.add(transform("old", "cup", 0))
     buffer.add(transform("new", "cup", S))
-    assert message(buffer, "new", "cup", S // 2).endswith(
-        "at 0.5 s a frame between them had another parent than now"
-    )
+    assert message(buffer, "new", "cup", S // 2).endswith("at 0.5 s a frame between them had another parent than now")
 
 
 def test_clear_dynamic_keeps_the_static_part() -> None:
@@ -330,39 +326,19 @@ def test_lookup_through_five_links_is_fast() -> None:
     assert best < 50e-6, f"{best * 1e6:.1f} us"
 
 
-def recorded(name: str) -> tuple[TransformBuffer, dict[tuple[str, str], list[Transform]]]:
-    """A whole bag's /tf and /tf_static in one buffer, and the dynamic samples of each link."""
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
-
-    path = DATA / "bags" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set ROS_ATTN_DATA to the folder with the data sets")
-    buffer, links = TransformBuffer(cache_s=1e6), {}
-    with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-        connections = [c for c in reader.connections if c.topic in ("/tf", "/tf_static")]
-        for connection, _, raw in reader.messages(connections):
-            static = connection.topic == "/tf_static"
-            decoded: Any = reader.deserialize(raw, connection.msgtype)
-            for each in decoded.transforms:
-                xyz, q, stamp = each.transform.translation, each.transform.rotation, each.header.stamp
-                value = transform(
-                    each.header.frame_id,
-                    each.child_frame_id,
-                    stamp.sec * S + stamp.nanosec,
-                    (xyz.x, xyz.y, xyz.z),
-                    (q.x, q.y, q.z, q.w),
-                )
-                assert buffer.add(value, static)
-                if not static:
-                    key = value.frame_id.lstrip("/"), value.child_frame_id.lstrip("/")
-                    links.setdefault(key, []).append(value)
-    return buffer, links
-
-
 @pytest.mark.parametrize("name", ["nav2_turtlebot.mcap", "tf_example", "tilt_laser_imu_gps.ros1.bag"])
-def test_recorded_transforms(name: str) -> None:
-    buffer, links = recorded(name)
+def test_recorded_transforms(name: str, data: Path) -> None:
+    """At each sample of a bag's /tf the sample, half way between two of them scipy's slerp."""
+    buffer, links = TransformBuffer(cache_s=1e6), dict[tuple[str, str], list[Transform]]()
+    with BagReader(data / "bags" / name) as reader:
+        for message in reader.messages([topic for topic in ("/tf", "/tf_static") if topic in reader.topics]):
+            value = reader.decode(message)
+            assert isinstance(value, Transforms)
+            static = message.topic == "/tf_static"
+            assert buffer.add_all(value, static) == len(value.transforms)
+            for each in () if static else value.transforms:
+                key = each.frame_id.lstrip("/"), each.child_frame_id.lstrip("/")
+                links.setdefault(key, []).append(each)
     assert links
     checked = 0
     for (parent, child), values in links.items():

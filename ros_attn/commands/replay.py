@@ -18,7 +18,7 @@ from ros_attn.commands.component_arguments import build_graph, input_settings
 from ros_attn.errors import RosAttnError
 from ros_attn.graph import parse_remaps
 from ros_attn.hosts.replay import Latency, Replay, given_latency, measured_latency
-from ros_attn.hosts.run_directory import RunDirectory, new_run_path
+from ros_attn.hosts.run_directory import CTRL_C, RunDirectory, new_run_path
 from ros_attn.journal import JournalWriter, is_journal
 from ros_attn.journal import replay as replay_journal
 
@@ -103,7 +103,7 @@ def _bag(options: Options, flags: list[str], bag: BagReader) -> int:
             if journal is not None:
                 journal.outputs(record.stage, record.outputs)
     except KeyboardInterrupt:
-        interrupted = "Ctrl-C"
+        interrupted = CTRL_C
     except BaseException as error:
         interrupted = f"{type(error).__name__}: {error}"
         raise

@@ -62,6 +62,8 @@ def pairs_to_bag(
     }
     names, remarks = _matched(folder, sides["visible"], sides["infrared"], names_file)
     topics = {"visible": "/" + visible_topic.strip("/"), "infrared": "/" + infrared_topic.strip("/")}
+    if topics["visible"] == topics["infrared"]:
+        raise ConversionError(f"both sides would go to {topics['visible']}; name two topics")
     grey = {side: all(is_grey(read_pixels(files[name])) for name in names) for side, files in sides.items()}
     unequal: list[str] = []
     with new_output(out) as path, BagWriter(path) as bag:
@@ -157,9 +159,7 @@ def _matched(
         )
     for side, other, files in (("visible", "infrared", visible), ("infrared", "visible", infrared)):
         if alone := [stem for stem in files if stem not in pairs]:
-            remarks.append(
-                f"{len(alone)} {side} images have no {other} one, so are left out: {listed(alone)}"
-            )
+            remarks.append(f"{len(alone)} {side} images have no {other} one, so are left out: {listed(alone)}")
     return pairs, remarks
 
 

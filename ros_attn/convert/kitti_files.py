@@ -95,7 +95,7 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def read_timestamps(path: Path) -> dict[int, int] | None:
-    """Stamps [ns] by frame, line k (from 0) being frame k; local time is taken as UTC. None without a file."""
+    """Stamps [ns] by frame, line k (from 0) being frame k, local time taken as UTC; None without a file."""
     if not path.is_file():
         return None
     stamps = {}
@@ -109,7 +109,7 @@ def read_timestamps(path: Path) -> dict[int, int] | None:
             stamps[number] = int(moment.timestamp()) * 10**9 + int(fraction.ljust(9, "0")[:9])
         except ValueError:
             raise ConversionError(
-                f"{path}, line {number + 1}: {text[:40]!r} is no timestamp such as 2011-09-26 14:05:35.500923136"
+                f"{path}, line {number + 1}: {text[:40]!r} is no time such as 2011-09-26 14:05:35.500923136"
             ) from None
     return stamps
 

@@ -96,9 +96,7 @@ def kitti_raw_to_bag(
     drive = _Drive(existing_folder(folder))
     events = [*drive.cameras(), *drive.velodyne(scan_frame_offset), *drive.oxts(ground_truth_tf)]
     if not events:
-        raise ConversionError(
-            f"{folder} holds no KITTI raw data that could be written: {'; '.join(drive.remarks)}"
-        )
+        raise ConversionError(f"{folder} holds no KITTI raw data that could be written: {'; '.join(drive.remarks)}")
     events.sort(key=lambda event: event.stamp_ns)
     out, counts, damaged = Path(out), Counter[str](), Counter[str]()
     with new_output(out) as path, BagWriter(path) as bag:
@@ -193,14 +191,10 @@ class _Drive:
             if ground_truth_tf:
                 yield _Event(stamp_ns, "/tf", partial(_base_in_map, packet, origin, stamp_ns))
 
-    def _stamped(
-        self, part: str, files: dict[int, Path], stamps: dict[int, int] | None
-    ) -> Iterator[tuple[int, Path]]:
+    def _stamped(self, part: str, files: dict[int, Path], stamps: dict[int, int] | None) -> Iterator[tuple[int, Path]]:
         """Files with the stamp of their number; what is missing or out of order becomes a remark."""
         if stamps is None:
-            self.remarks.append(
-                f"{part} has no timestamps.txt and none can stand in: {len(files)} files left out"
-            )
+            self.remarks.append(f"{part} has no timestamps.txt and none can stand in: {len(files)} files left out")
             return
         first, last = min(files), max(files)
         if absent := last - first + 1 - len(files):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ros_attn.diagnostics import ERROR, OK, WARN, Health, StepTimes, summarise
 from ros_attn.hosts.ros_inputs import Source
 from ros_attn.hosts.worker import Snapshot
+from ros_attn.runtime import TF, TF_TOPICS
 from ros_attn.values import Diagnostics
 
 # Beyond this a stamp is not late, but of another clock.
@@ -70,7 +71,8 @@ def values_of(snapshot: Snapshot, sources: Iterable[Source], ages: Ages) -> dict
     found |= snapshot.sentences
     for source in sources:
         if not source.internal and not source.loss_known:
-            found[f"input {source.name}"] += "; loss before us unknown, since several publish or none is numbered"
+            key = f"input {TF if source.name in TF_TOPICS else source.name}"
+            found[key] += "; loss before us unknown, since several publish or messages are not numbered"
     return found
 
 
@@ -79,7 +81,8 @@ class Announcer:
     """Builds the diagnostics and logs each condition once when it begins."""
 
     name: str
-    log: Mapping[int, Callable[[str], object]]
+    warning: Callable[[str], object]
+    error: Callable[[str], object]
     _said: dict[str, int] = field(default_factory=dict)
 
     def report(self, stamp_ns: int, parts: Iterable[Health], state: str, values: Mapping[str, str]) -> Diagnostics:
@@ -90,7 +93,15 @@ class Announcer:
             whole.conditions |= part.conditions.copy()
             whole.figures |= part.figures.copy()
         for key, (level, sentence) in whole.conditions.items():
-            if self._said.get(key, OK) < level:
-                self.log[level](sentence)
+            if self._said.get(key, OK) >= level:
+                continue
+            # rclpy wants one severity for one line of code.
+            if level == ERROR:
+                self.error(sentence)
+            else:
+                self.warning(sentence)
         self._said = {key: level for key, (level, _) in whole.conditions.items()}
-        return summarise(self.name, stamp_ns, whole, {"state": state, **values})
+        built = summarise(self.name, stamp_ns, whole, {"state": state, **values})
+        if whole.conditions or state == "active":
+            return built
+        return replace(built, statuses=(replace(built.statuses[0], message=state),))

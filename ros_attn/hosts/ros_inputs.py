@@ -160,7 +160,7 @@ class Source:
         overriding = QoSOverridingOptions.with_default_policies() if self.kind == "stream" else None
         try:
             self.subscription = self.node.create_subscription(
-                message_class(msgtype), self.asked, self._take, profile,
+                message_class(msgtype), self.asked, self._take, profile,  # type: ignore[arg-type]
                 raw=True, event_callbacks=events, qos_overriding_options=overriding,
             )  # fmt: skip
         except (RuntimeError, ParameterException, InvalidQosOverridesError) as error:

@@ -76,4 +76,3 @@ class Sink:
 
     def close(self) -> None:
         self.node.destroy_publisher(self.publisher)
-

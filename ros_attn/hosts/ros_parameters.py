@@ -28,7 +28,9 @@ class HostParams:
         "default", "default: sensor data in, results reliable; lossless: reliable with depth 100 both ways, for tests"
     )
     autostart: bool = param(True, "configure and activate at the start; false where a lifecycle manager does it")
-    journal: str = param("", "bag to write every call of this node to, so that replay gives the same bytes; empty: none")
+    journal: str = param(
+        "", "bag to write every call of this node to, so that replay gives the same bytes; empty: none"
+    )
     diagnostics_period_s: float = param(1.0, "between two diagnostics", unit="s", low=0.05, high=60.0)
     warn_latency_ms: float = param(
         200.0, "stamp to publish above which diagnostics warn; 0: never", unit="ms", low=0.0, live=True

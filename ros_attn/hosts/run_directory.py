@@ -16,6 +16,8 @@ from ros_attn.graph import Stage
 from ros_attn.hosts.replay import Replay, StepRecord
 from ros_attn.provenance import provenance
 
+CTRL_C = "Ctrl-C"
+
 
 def new_run_path(parent: Path, name: str) -> Path:
     """``parent/<UTC time>_<name>``, with a number behind it where two runs begin in one second."""
@@ -86,12 +88,16 @@ class RunDirectory:
         partial = self.path / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n")
         partial.rename(self.path / "summary.json")
+        if interrupted in ("", CTRL_C):
+            self._link_latest()
+        return summary
+
+    def _link_latest(self) -> None:
         link = self.path.parent / "latest"
         if link.is_symlink() or not link.exists():
             fresh = self.path.parent / f".latest.{os.getpid()}"
             fresh.symlink_to(self.path.name)
             fresh.rename(link)
-        return summary
 
     def _summary(self, wall_s: float, interrupted: str) -> dict[str, Any]:
         replay = self.replay

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ros_attn.component import Outputs
-from ros_attn.diagnostics import StepTimes
 from ros_attn.errors import RosAttnError
-from ros_attn.runtime import Reset, RunCounters, Runtime, SetParams, Step
+from ros_attn.runtime import TF, Reset, RunCounters, Runtime, SetParams, Step
 from ros_attn.values import Value
 
 
@@ -21,7 +20,7 @@ class Snapshot:
     """A runtime's counts at one moment, taken under its lock."""
 
     counters: RunCounters
-    sentences: list[str]
+    sentences: dict[str, str]
     step_ms: dict[str, float]
 
 
@@ -39,7 +38,7 @@ class Worker:
     refused: Callable[[RosAttnError], None]
     died: Callable[[BaseException], None]
     idle: Callable[[], bool] = lambda: False
-    reset_done: Callable[[str], None] = lambda reason: None
+    reset_done: Callable[[str], object] = lambda reason: None
 
     _wake: threading.Condition = field(default_factory=threading.Condition)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
@@ -93,7 +92,12 @@ class Worker:
     def snapshot(self) -> Snapshot:
         with self._wake:
             counters = RunCounters(**self.runtime.counters.as_dict())  # type: ignore[arg-type]
-            return Snapshot(counters, self.runtime.sentences(), self.runtime.times.quantiles_ms())
+            said = {
+                f"input {name}": each for name, each in zip(self.runtime.queues, self.runtime.sentences(), strict=True)
+            }
+            if self.runtime.transforms is not None:
+                said[f"input {TF}"] = self.runtime.tf_counters.sentence("/tf and /tf_static")
+            return Snapshot(counters, said, self.runtime.times.quantiles_ms())
 
     def _notify(self) -> None:
         if self.runtime.has_work:
@@ -146,6 +150,3 @@ class Worker:
             with self._wake:
                 self.runtime.times.add(seconds)
         self.finished(step, outputs, seconds)
-
-
-__all__ = ["Snapshot", "StepTimes", "Worker"]

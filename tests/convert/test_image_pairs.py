@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,6 @@ from ros_attn.convert.image_pairs import bag_to_pairs, pairs_to_bag
 from ros_attn.errors import TopicError
 from ros_attn.values import Image, Text, Value
 
-DATA = Path(os.environ.get("ROS_ATTN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 RNG = np.random.default_rng(5)
 
 
@@ -52,7 +50,10 @@ def test_one_pair_a_tick_in_natural_order(tmp_path: Path) -> None:
     assert result.counts == {"/pair_name": 3, "/visible/image": 3, "/infrared/image": 3}
     assert result.remarks == ()
     assert names(tmp_path / "bag") == ["frame9", "frame10", "frame100"]
-    visible, infrared = images(tmp_path / "bag", "/visible/image"), images(tmp_path / "bag", "/infrared/image")
+    visible, infrared = (
+        images(tmp_path / "bag", "/visible/image"),
+        images(tmp_path / "bag", "/infrared/image"),
+    )
     stamps = [10**9, 10**9 + 33_333_333, 10**9 + 66_666_667]
     assert [image.stamp_ns for image in visible] == [image.stamp_ns for image in infrared] == stamps
     assert {(image.encoding, image.frame_id) for image in visible} == {("rgb8", "visible_optical")}
@@ -123,8 +124,8 @@ def test_sub_folders_that_could_both_be_meant(tmp_path: Path) -> None:
     pairs_to_bag(tmp_path, tmp_path / "bag")  # 'vi' in any case is the default, so Vi is meant
     with pytest.raises(ConversionError, match=r"has Vi, visible; say which of these sub-folders is meant"):
         pairs_to_bag(tmp_path, tmp_path / "other", visible="rgb")
+    (tmp_path / "ir").rename(tmp_path / "thermal")
     with pytest.raises(ConversionError, match=r"no sub-folder 'fir' nor one called .*; its sub-folders: Vi"):
-        (tmp_path / "ir").rename(tmp_path / "thermal")
         pairs_to_bag(tmp_path, tmp_path / "other", infrared="fir")
 
 
@@ -153,9 +154,9 @@ def test_names_file_picks_pairs(tmp_path: Path) -> None:
     assert names(tmp_path / "bag") == ["b.2", "c"]
     assert result.remarks == (f"1 names of {listed} have no image: z",)
     listed.write_text("y\n")
-    with pytest.raises(ConversionError, match="no pairs in .* of those that .*names.txt lists"):
+    with pytest.raises(ConversionError, match=r"no pairs in .* of those that .*names\.txt lists"):
         pairs_to_bag(tmp_path / "set", tmp_path / "other", names_file=listed)
-    with pytest.raises(ConversionError, match="absent.txt does not exist"):
+    with pytest.raises(ConversionError, match=r"absent\.txt does not exist"):
         pairs_to_bag(tmp_path / "set", tmp_path / "other", names_file=tmp_path / "absent.txt")
 
 
@@ -192,6 +193,8 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
     save(source / "ir" / "a.png", 4, 6)
     with pytest.raises(ConversionError, match="rate_hz is 0"):
         pairs_to_bag(source, tmp_path / "bag", rate_hz=0.0)
+    with pytest.raises(ConversionError, match="both sides would go to /image; name two topics"):
+        pairs_to_bag(source, tmp_path / "bag", visible_topic="image", infrared_topic="/image")
     (source / "ir" / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(ConversionError, match=r"a\.png cannot be read as an image; is the file complete"):
         pairs_to_bag(source, tmp_path / "bag")
@@ -249,15 +252,13 @@ def test_topics_are_checked(tmp_path: Path) -> None:
     assert bag_to_pairs(tmp_path / "bag", tmp_path / "png", ["/fused"]).counts == {"/fused": 3}
     with pytest.raises(TopicError, match=r"/fussed is not an image topic of the bag \(did you mean '/fused'"):
         bag_to_pairs(tmp_path / "bag", tmp_path / "other", ["/fussed"])
-    with pytest.raises(ConversionError, match="no image of .* was written: 1 images of /depth are 32FC1"):
+    with pytest.raises(ConversionError, match=r"no image of .* was written: 1 images of /depth are 32FC1"):
         bag_to_pairs(tmp_path / "bag", tmp_path / "other", ["/depth"])
     assert not (tmp_path / "other").exists()
 
 
-def test_real_pairs(tmp_path: Path) -> None:
-    source = DATA / "ivf_roadscene"
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there; set ROS_ATTN_DATA to the folder with the data sets")
+def test_real_pairs(tmp_path: Path, data: Path) -> None:
+    source = data / "ivf_roadscene"
     few = tmp_path / "few.txt"
     few.write_text("\n".join((source / "measured40.txt").read_text().split()[:5]))
     result = pairs_to_bag(source, tmp_path / "bag", names_file=few)

@@ -152,9 +152,7 @@ class InfraredVisibleFusion(Component):
             return _visible_alone(visible)
         colour, luma = _colour_and_luma(visible)
         self._in_colour = colour is not None
-        levels, coverage = self._in_visible_pixels(
-            levels, luma.shape, visible_info, infrared_info, T_infrared_visible
-        )
+        levels, coverage = self._in_visible_pixels(levels, luma.shape, visible_info, infrared_info, T_infrared_visible)
         fused, trust = rule.fuse(levels, luma.astype(np.float32), coverage)
         return self._answer(visible, colour, fused, cv2.convertScaleAbs(trust, alpha=255))
 
