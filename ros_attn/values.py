@@ -206,7 +206,7 @@ class Diagnostics(Value):
 
 def _update(digest: Any, item: Any) -> None:
     if isinstance(item, np.ndarray):
-        digest.update(f"{item.dtype.descr}{item.shape}".encode())
+        digest.update(f"{item.dtype!r}{item.shape}".encode())
         digest.update(np.ascontiguousarray(item).tobytes())
     elif is_dataclass(item) and not isinstance(item, type):
         digest.update(type(item).__name__.encode())

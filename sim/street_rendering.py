@@ -231,7 +231,7 @@ class _Frustum:
         self.optical = data.cam_xmat[index].reshape(3, 3) * np.array([1.0, -1.0, -1.0])
         self._centre, self._reach = (data.geom_xpos - data.cam_xpos[index]) @ self.optical, model.geom_rbound
         z = self._centre[:, 2]
-        self._near = (z > -self._reach) & (self._reach * camera.K[0, 0] > z)  # and at least two pixels across
+        self._near = (z > -self._reach) & (self._reach * camera.K[0, 0] > 0.5 * z)  # and over a pixel across
 
     def groups(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
         """MuJoCo's group of each geom, the hidden one for what the pixels [left, right) x [top, bottom)

@@ -33,7 +33,7 @@ _TABLE_K = np.arange(_TABLE_START_K, 460.0, _TABLE_STEP_K)
 def _band_radiance() -> np.ndarray:
     wavelength = np.linspace(8.0, 14.0, 121)
     planck = wavelength**-5 / np.expm1(_C2_UM_K / (wavelength * _TABLE_K[:, None]))
-    return np.trapezoid(planck, wavelength, axis=1) * 1e6
+    return np.asarray(np.trapezoid(planck, wavelength, axis=1)) * 1e6
 
 
 _TABLE_RADIANCE = _band_radiance()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from heapq import merge
 from itertools import chain, pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from ros_attn.codecs import decode, value_type_of
 from ros_attn.errors import MessageError, TopicError, listed, meant
 from ros_attn.values import Value
 
+_MOST_UNREAD = 16
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +80,25 @@ def _typestore(msgtype: str, definition: Any) -> Any:
                 types.update(get_types_from_idl(section.partition("\n")[2]))
     store = get_typestore(Stores.EMPTY)
     store.register(types)
+    # Here and not at the first message it shows whether every type inside is defined.
+    store.get_msgdef(msgtype)
     return store
+
+
+def from_cdr(store: Any, msgtype: str, raw: memoryview) -> object:
+    """``Typestore.deserialize_cdr`` with up to 16 unread bytes at the end instead of 3.
+
+    rclpy's ``serialize_message`` over Fast DDS estimates the size of a message and leaves what it did not
+    need: 8 or 12 bytes on a JointState with empty arrays, so in bags that were written by rosbag2_py.
+    """
+    if raw[:2] not in (b"\0\0", b"\0\1"):
+        raise ValueError("it does not start with a CDR header")
+    definition = store.get_msgdef(msgtype)
+    read = definition.deserialize_cdr_le if raw[1] else definition.deserialize_cdr_be
+    message, end = read(raw[4:], 0, definition.cls, store)
+    if len(raw) - 4 - end > _MOST_UNREAD:
+        raise ValueError(f"{len(raw) - 4 - end} of its {len(raw)} bytes are left over")
+    return message
 
 
 def _topic_info(name: str, connections: list[Any], counts: dict[str, int]) -> TopicInfo:
@@ -122,7 +141,7 @@ class BagReader:
                 counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
                 self._define(connection)
         self.topics = {name: _topic_info(name, by_topic[name], counts) for name in sorted(by_topic)}
-        self._readers: dict[str, Callable[[Any, str], object]] = {}
+        self._readers: dict[str, Callable[[memoryview], object]] = {}
 
     @property
     def duration_ns(self) -> int:
@@ -192,10 +211,13 @@ class BagReader:
         for connection, arrival, raw in found:
             yield BagMessage(connection.topic, connection.msgtype, arrival, raw)
 
-    def _reader(self, msgtype: str) -> Callable[[Any, str], object]:
+    def _reader(self, msgtype: str) -> Callable[[memoryview], object]:
         if msgtype not in self._readers:
             store = self.typestore(msgtype)
-            self._readers[msgtype] = store.deserialize_ros1 if self.is_ros1 else store.deserialize_cdr
+            if self.is_ros1:
+                self._readers[msgtype] = partial(store.deserialize_ros1, typename=msgtype)
+            else:
+                self._readers[msgtype] = partial(from_cdr, store, msgtype)
         return self._readers[msgtype]
 
     def typestore(self, msgtype: str) -> Any:
@@ -210,7 +232,7 @@ class BagReader:
             try:
                 return _typestore(msgtype, connection.msgdef)
             except Exception as error:
-                sentence = f"{self.path} defines {msgtype} in a way that cannot be parsed ({error})"
+                sentence = f"{self.path} defines {msgtype} in a way that cannot be used ({error!r})"
                 raise MessageError(sentence) from error
         store = default_typestore(self.is_ros1)
         if msgtype not in store.fielddefs:
@@ -235,8 +257,8 @@ class BagReader:
         """The message as rosbags' object, for types without a value; MessageError where that fails."""
         read = self._readers.get(message.msgtype) or self._reader(message.msgtype)
         try:
-            # rosbags drops the CDR header by slicing, which copies bytes and only moves a memoryview.
-            return read(memoryview(message.raw), message.msgtype)
+            # rosbags cuts fields out by slicing, which copies bytes and only moves a memoryview.
+            return read(memoryview(message.raw))
         except Exception as error:
             raise MessageError(
                 f"{message.topic}: the message at {message.arrival_ns} ns is no {message.msgtype} ({error})"

@@ -8,11 +8,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ros_attn.evaluate.bootstrap import LEVEL, RESAMPLES, Estimate, estimate
 from ros_attn.evaluate.fusion_metrics import METRICS
-from ros_attn.evaluate.fusion_run import RUN, Baseline, FrameScore
+from ros_attn.evaluate.fusion_run import (
+    BASELINES,
+    RUN,
+    Baseline,
+    FrameScore,
+    UnknownSourcesError,
+    candidates,
+    fusion_stage,
+    pair_names,
+    picture_size,
+    score,
+    spread,
+)
+from ros_attn.evaluate.playback import input_bag
 from ros_attn.evaluate.recorded_run import Interval, RecordedRun, StepLine, intervals, quantiles
 from ros_attn.provenance import provenance
 
@@ -61,7 +72,7 @@ class Evaluation:
     """One run, evaluated. ``stage`` is the stage whose pictures were scored, None where the run fuses nothing.
 
     ``frames`` has an entry for every picture of that stage, ``every`` says which were scored. ``troubles`` are
-    sentences about why there is nothing to score.
+    sentences about why there is nothing to look at, ``notes`` about what was left out.
     """
 
     run: RecordedRun
@@ -72,6 +83,7 @@ class Evaluation:
     every: int = 1
     baselines: Sequence[Baseline] = ()
     troubles: Sequence[str] = ()
+    notes: Sequence[str] = ()
     estimates: Mapping[str, Mapping[str, Estimate]] = field(init=False)
     differences: Mapping[str, Mapping[str, Difference]] = field(init=False)
     intervals: Sequence[Interval] = field(init=False)
@@ -132,9 +144,10 @@ class Evaluation:
         return {name: each for name, each in found.items() if each}
 
     def figures(self) -> dict[str, float]:
-        """Every figure by the name that a threshold uses; see :data:`FIGURE_NAMES`.
-
-        In a run of several stages the figures of a stage begin with its name and a slash.
+        """Every figure by the name that a threshold uses: counters of the run and of every input
+        (``infrared.dropped``), quantiles (``step_ms_p99``), and of the pictures the mean of every metric
+        (``Q_min``), its percentiles (``Q_min_p5``, ``Q_min_p95``) and its mean difference to a baseline
+        (``Q_min.minus_max``). In a run of several stages the names begin with the stage and a slash.
         """
         found: dict[str, float] = {}
         for stage, summary in self.run.stages.items():
@@ -145,9 +158,12 @@ class Evaluation:
                 of_stage |= {f"{name}.{counter}": value for counter, value in _numbers(counters).items()}
             if stage == self.stage:
                 of_stage |= self._fusion_figures()
-            prefix = f"{stage}/" if len(self.run.stages) > 1 else ""
-            found |= {prefix + name: value for name, value in of_stage.items()}
+            found |= {self.prefix(stage) + name: value for name, value in of_stage.items()}
         return found
+
+    def prefix(self, stage: str) -> str:
+        """What the figures of a stage begin with."""
+        return f"{stage}/" if len(self.run.stages) > 1 else ""
 
     def _fusion_figures(self) -> dict[str, float]:
         found: dict[str, float] = {"pictures": len(self.frames), "scored": len(self.scored)}
@@ -175,6 +191,7 @@ class Evaluation:
                 "scored": len(self.scored),
             },
             "troubles": list(self.troubles),
+            "notes": list(self.notes),
             "metrics": {rule: _dicts(each) for rule, each in self.estimates.items()},
             "differences": {f"{RUN}-{rule}": _dicts(each) for rule, each in self.differences.items()},
             "latency": {stage: self.latency(stage) for stage in self.run.stages},
@@ -186,6 +203,57 @@ class Evaluation:
             "bootstrap": {"seed": self.seed, "resamples": RESAMPLES, "level": LEVEL},
             "provenance": {"run": summary["provenance"], "evaluation": provenance()},
         }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How runs are evaluated: every k-th picture (None: as many as take about a minute for ``runs`` runs)."""
+
+    every: int | None = None
+    baselines: Sequence[Baseline] = BASELINES
+    seed: int = 0
+    runs: int = 1
+
+
+def evaluate_run(
+    run: RecordedRun, plan: Plan, bag: Path | None = None, chosen: Sequence[int] | None = None, every: int = 1
+) -> Evaluation:
+    """Evaluate one run; ``bag`` is where its bag is now, ``chosen`` the steps to score where the caller knows.
+
+    A run that fuses nothing needs no bag and gets the figures that every run has. Raises
+    :class:`~ros_attn.errors.RosAttnError` as :func:`.fusion_run.score` does and where the bag is not there.
+    """
+    stage = fusion_stage(run)
+    troubles = _troubles(run, stage)
+    if stage is None or troubles:
+        return Evaluation(run, bag or run.bag, plan.seed, troubles=troubles)
+    bag = input_bag(run, bag)
+    numbers = candidates(run, stage)
+    if chosen is None:
+        chosen, every = spread(numbers, picture_size(run, stage), plan.every, plan.runs)
+    try:
+        frames = score(run, bag, stage, chosen, plan.baselines, pair_names(run, bag))
+    except UnknownSourcesError as error:
+        return Evaluation(run, bag, plan.seed, notes=[str(error)])
+    if not any(frame.scores for frame in frames):
+        sentences = "; ".join(run.stages[stage]["sentences"])
+        troubles = [
+            f"None of the {len(frames)} fused pictures was made of both images, so none can be scored: {sentences}."
+        ]
+    return Evaluation(run, bag, plan.seed, stage, frames, every, plan.baselines, troubles)
+
+
+def _troubles(run: RecordedRun, stage: str | None) -> list[str]:
+    found = []
+    for name, each in run.stages.items():
+        if each["runs"]["steps"]:
+            if name == stage and not each["outputs"]["fused"]["count"]:
+                found.append(f"{name} took {each['runs']['steps']} steps and gave no fused picture.")
+        elif each["runs"]["failed"]:
+            found.append(f"Every step of {name} failed; the first: {each['runs']['first_failure']}")
+        else:
+            found.append(f"{name} took no step: {'; '.join(each['sentences'])}.")
+    return found
 
 
 def write(folder: Path, document: Mapping[str, Any], frames: Sequence[FrameScore]) -> None:
@@ -205,14 +273,3 @@ def _numbers(counters: Mapping[str, Any]) -> dict[str, float]:
 
 def _dicts(each: Mapping[str, Any]) -> dict[str, Any]:
     return {name: asdict(value) for name, value in each.items()}
-
-
-def _names() -> dict[str, str]:
-    found = {}
-    for name, metric in METRICS.items():
-        found[name] = f"mean of {name}"
-        found |= {f"{name}_p{percent}": f"{percent}th percentile of {name}" for percent in (5, 95)}
-        for other in ("max", "average", "against"):
-            found[f"{name}.minus_{other}"] = f"mean difference of {name} to {other}"
-        del metric
-    return found

@@ -59,9 +59,7 @@ def flicker(frames: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -
             source_change += max(float(d_ir.mean()), float(d_vi.mean()))
         before = now
     if not pairs:
-        raise RosAttnError(
-            "flicker compares consecutive frames and got fewer than two: pass at least two frames"
-        )
+        raise RosAttnError("flicker compares consecutive frames and got fewer than two: pass at least two frames")
     still = fused_change == 0.0 and source_change == 0.0
     return {
         "flicker": beyond / pairs,

@@ -204,12 +204,8 @@ METRICS: dict[str, Metric] = {
             "Aslantas and Bendes 2015",
         ),
         Metric("VIF", "higher", "visual information kept of both sources, summed", _HAN),
-        Metric(
-            "Qabf", "higher", "edges kept, weighted with the sources' gradient strength, 0..0.975", _XYDEAS
-        ),
-        Metric(
-            "SSIM", "higher", "structural similarity with both sources, summed, at most 2", "Wang et al. 2004"
-        ),
+        Metric("Qabf", "higher", "edges kept, weighted with the sources' gradient strength, 0..0.975", _XYDEAS),
+        Metric("SSIM", "higher", "structural similarity with both sources, summed, at most 2", "Wang et al. 2004"),
         Metric("Q_ir", "higher", "edges kept of the infrared image", _XYDEAS),
         Metric("Q_vi", "higher", "edges kept of the visible image", _XYDEAS),
         Metric("Q_min", "higher", "edges kept of the source served worse", _XYDEAS + "; the minimum is ours"),

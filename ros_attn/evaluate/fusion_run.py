@@ -36,6 +36,10 @@ PAIR_NAME = "/pair_name"
 _OUTPUT = "fused"
 
 
+class UnknownSourcesError(RosAttnError):
+    """A component that gives fused pictures but cannot say what it fused."""
+
+
 @runtime_checkable
 class AlignsInfrared(Protocol):
     """What a fusion component offers to be scored: the infrared image as its step uses it.
@@ -113,7 +117,9 @@ def picture_size(run: RecordedRun, stage: str) -> tuple[int, int]:
     return (image.width, image.height) if isinstance(image, Image) else (0, 0)
 
 
-def spread(numbers: Sequence[int], size: tuple[int, int], every: int | None = None, runs: int = 1) -> tuple[list[int], int]:
+def spread(
+    numbers: Sequence[int], size: tuple[int, int], every: int | None = None, runs: int = 1
+) -> tuple[list[int], int]:
     """Every k-th of ``numbers``, and k.
 
     Without ``every`` k is the smallest with which ``runs`` runs of pictures of this ``size`` (width, height) stay
@@ -133,7 +139,9 @@ def pair_names(run: RecordedRun, bag: Path) -> dict[int, str]:
             return {}
         texts = [(message.arrival_ns, reader.decode(message)) for message in reader.messages([PAIR_NAME])]
     # The visible image gives a step its stamp, and the stamp may have been shifted.
-    shifts = [rule.partition("=")[2] for rule in run.summary["settings"]["input"] if rule.startswith("visible.time_offset_s=")]
+    shifts = [
+        rule.partition("=")[2] for rule in run.summary["settings"]["input"] if rule.startswith("visible.time_offset_s=")
+    ]
     offset_ns = to_ns(float(shifts[-1])) if shifts else 0
     return {arrival_ns + offset_ns: text.data for arrival_ns, text in texts if isinstance(text, Text)}
 
@@ -163,7 +171,8 @@ def score(
     before: FusionFrame | None = None
     with ThreadPoolExecutor(workers) as pool:
         for number, step in enumerate(fused_steps(run, bag, stage)):
-            frame = sources(step) if number in needed else follow(step)
+            aligned = aligned_infrared(step)
+            frame = sources(step, aligned) if number in needed else None
             if _OUTPUT not in step.line.outputs:
                 before = None
                 continue
@@ -180,34 +189,40 @@ def score(
 
 
 def fused_steps(run: RecordedRun, bag: Path, stage: str) -> Iterator[PlayedStep]:
-    """The steps of one stage, played again; RosAttnError where its component cannot say what it fused."""
+    """The steps of one stage, played again; UnknownSourcesError where its component cannot say what it fused."""
     for step in play(run, bag):
         if step.line.stage == stage:
             if not isinstance(step.component, AlignsInfrared):
-                raise RosAttnError(
-                    f"{step.component.kind()} has no method aligned_infrared(now_ns, **inputs), which says what its step "
-                    "fuses, so its pictures cannot be scored; add it, as infrared_visible_fusion has it."
+                raise UnknownSourcesError(
+                    f"{step.component.kind()} has no method aligned_infrared(now_ns, **inputs) that says what its step "
+                    "fuses, so its pictures are not scored; infrared_visible_fusion has it as an example."
                 )
             yield step
 
 
-def follow(step: PlayedStep) -> None:
-    """Let the component's gain follow a step that is not scored."""
-    _aligned(step)
+def aligned_infrared(step: PlayedStep) -> tuple[Array, Array | None] | None:
+    """What :class:`AlignsInfrared` gives for a step; to be asked of every step in order, for the gain follows it."""
+    assert isinstance(step.component, AlignsInfrared)
+    try:
+        return step.component.aligned_infrared(step.line.now_ns, **step.inputs)
+    except RosAttnError:
+        if not step.line.failure:
+            raise
+        # The step failed there in the run as well, after its gain had seen the image.
+        return None
 
 
-def sources(step: PlayedStep) -> FusionFrame | None:
+def sources(step: PlayedStep, aligned: tuple[Array, Array | None] | None) -> FusionFrame | None:
     """The grey images of a step; None where an input was missing or the step gave no picture."""
     fused, visible = step.outputs.get(_OUTPUT), step.inputs["visible"]
-    aligned = _aligned(step)
     if aligned is None or not isinstance(fused, Image) or not isinstance(visible, Image):
         return None
     infrared, coverage = to_grey8(aligned[0]), aligned[1]
     luma, fused_luma = grey8(visible), grey8(fused)
     if fused_luma.shape != luma.shape:
         raise RosAttnError(
-            f"{step.line.stage}: the fused picture at {step.line.now_ns} ns is {fused.width}x{fused.height} px, the visible "
-            f"image {visible.width}x{visible.height}; only pictures in visible pixels can be scored."
+            f"{step.line.stage}: the fused picture at {step.line.now_ns} ns is {fused.width}x{fused.height} px, the "
+            f"visible image {visible.width}x{visible.height}; only pictures in visible pixels can be scored."
         )
     if coverage is None:
         return FusionFrame(infrared, luma, fused_luma)
@@ -217,17 +232,6 @@ def sources(step: PlayedStep) -> FusionFrame | None:
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     covered = coverage[box] > 0
     return FusionFrame(np.where(covered, infrared[box], luma[box]), luma[box], fused_luma[box])
-
-
-def _aligned(step: PlayedStep) -> tuple[Array, Array | None] | None:
-    assert isinstance(step.component, AlignsInfrared)
-    try:
-        return step.component.aligned_infrared(step.line.now_ns, **step.inputs)
-    except RosAttnError:
-        if not step.line.failure:
-            raise
-        # The step failed there in the run as well, after its gain had seen the image.
-        return None
 
 
 def grey8(image: Image) -> Grey8:

@@ -74,17 +74,14 @@ def grey_levels(image: NDArray[Any], name: str) -> Grey:
         )
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise RosAttnError(
-            f"the {name} image is {image.dtype} "
-            "but the metrics take uint8 or float grey levels 0..255: scale it first"
+            f"the {name} image is {image.dtype} but the metrics take uint8 or float grey levels 0..255: scale it first"
         )
     grey = np.ascontiguousarray(image, dtype=np.float64)
     if image.dtype == np.uint8:
         return grey
     low, high = float(grey.min()), float(grey.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise RosAttnError(
-            f"the {name} image holds NaN or infinite pixels: find what produced them before measuring"
-        )
+        raise RosAttnError(f"the {name} image holds NaN or infinite pixels: find what produced them before measuring")
     if low < 0.0 or high > 255.0:
         raise RosAttnError(
             f"the {name} image spans {low:g}..{high:g} but grey levels are 0..255: clip or scale it first"
@@ -92,9 +89,7 @@ def grey_levels(image: NDArray[Any], name: str) -> Grey:
     return grey
 
 
-def grey_frame(
-    ir: NDArray[Any], vi: NDArray[Any], fused: NDArray[Any], least: int = 3
-) -> tuple[Grey, Grey, Grey]:
+def grey_frame(ir: NDArray[Any], vi: NDArray[Any], fused: NDArray[Any], least: int = 3) -> tuple[Grey, Grey, Grey]:
     """Infrared, visible and fused image of one moment as float64 ``[H, W]``, of one size, sides >= ``least``.
 
     Raises RosAttnError as `grey_levels` does, for sizes that differ and for an image that is too small.
@@ -105,9 +100,7 @@ def grey_frame(
         words = ", ".join(
             f"{name} {h}x{w}" for name, (h, w) in zip(("infrared", "visible", "fused"), sizes, strict=True)
         )
-        raise RosAttnError(
-            f"the images differ in size (rows x columns: {words}): resample them to one grid first"
-        )
+        raise RosAttnError(f"the images differ in size (rows x columns: {words}): resample them to one grid first")
     if min(sizes[0]) < least:
         raise RosAttnError(
             f"the images are {sizes[0][0]}x{sizes[0][1]} "

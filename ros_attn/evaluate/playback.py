@@ -54,7 +54,9 @@ class _RecordedOutputs:
         while not waiting:
             message = next(self._messages, None)
             if message is None:
-                raise RosAttnError(f"{self.bag.path} holds fewer messages of {topic} than metrics.jsonl says; replay again.")
+                raise RosAttnError(
+                    f"{self.bag.path} holds fewer messages of {topic} than metrics.jsonl says; replay again."
+                )
             self._waiting.setdefault(message.topic, deque()).append(self.bag.decode(message))
         return waiting.popleft()
 
@@ -77,7 +79,9 @@ def play(run: RecordedRun, bag: Path) -> Iterator[PlayedStep]:
     if not run.lines:
         return
     if not (run.path / "outputs").exists():
-        raise RosAttnError(f"{run.path} has no outputs (the folder {run.path / 'outputs'} is gone); replay the bag again.")
+        raise RosAttnError(
+            f"{run.path} has no outputs (the folder {run.path / 'outputs'} is gone); replay the bag again."
+        )
     with BagReader(bag) as reader, BagReader(run.path / "outputs") as written:
         playback = _Playback(run, reader, _RecordedOutputs(written))
         yield from playback.steps()
@@ -145,7 +149,9 @@ def _graph(run: RecordedRun) -> Graph:
         graph = Graph([stage])
     absent = [stage.name for stage in graph.stages if stage.name not in run.params]
     if absent:
-        raise RosAttnError(f"{settings['component']} is not the graph of {run.path}: that run has no stage {absent[0]!r}.")
+        raise RosAttnError(
+            f"{settings['component']} is not the graph of {run.path}: that run has no stage {absent[0]!r}."
+        )
     for stage in graph.stages:
         params = parameters.build(type(stage.component).Params, run.params[stage.name], f"{run.path}/params.yaml")
         stage.component = type(stage.component)(params)

@@ -90,7 +90,9 @@ def read_run(path: Path) -> RecordedRun:
         raise RosAttnError(_absent(path))
     if not (path / "summary.json").is_file():
         if (path / "metadata.yaml").is_file():
-            raise RosAttnError(f"{path} is a bag, not a run; run a component over it first: ros-attn replay {path} NAME.")
+            raise RosAttnError(
+                f"{path} is a bag, not a run; run a component over it first: ros-attn replay {path} NAME."
+            )
         raise RosAttnError(f"{path} is no run: it has no summary.json; name a folder that `ros-attn replay` wrote.")
     try:
         summary = json.loads((path / "summary.json").read_text())
@@ -98,16 +100,22 @@ def read_run(path: Path) -> RecordedRun:
         lines = [_line(text) for text in (path / "metrics.jsonl").read_text().splitlines()]
         stages = {name: stage["runs"] for name, stage in summary["stages"].items()}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise RosAttnError(f"{path} is a damaged run ({type(error).__name__}: {error}); replay the bag again.") from None
+        raise RosAttnError(
+            f"{path} is a damaged run ({type(error).__name__}: {error}); replay the bag again."
+        ) from None
     unknown = {line.stage for line in lines} - set(stages)
     if unknown:
-        raise RosAttnError(f"{path} is a damaged run: metrics.jsonl has a stage {unknown.pop()!r} that summary.json lacks.")
+        raise RosAttnError(
+            f"{path} is a damaged run: metrics.jsonl has a stage {unknown.pop()!r} that summary.json lacks."
+        )
     return RecordedRun(path, summary, {name: each["ros__parameters"] for name, each in params.items()}, lines)
 
 
 def _absent(path: Path) -> str:
     parent = path.parent
-    runs = sorted(each.name for each in parent.iterdir() if (each / "summary.json").is_file()) if parent.is_dir() else []
+    runs = (
+        sorted(each.name for each in parent.iterdir() if (each / "summary.json").is_file()) if parent.is_dir() else []
+    )
     if not runs:
         return f"There is no run {path}; make one with: ros-attn replay BAG COMPONENT."
     return f"There is no run {path}{meant(path.name, runs)}; the runs in {parent} are {listed(runs)}."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ros_attn.diagnostics import ERROR, OK, WARN, Health, StepTimes, summarise
+from ros_attn.diagnostics import ERROR, WARN, Health, StepTimes, summarise
 from ros_attn.hosts.ros_inputs import Source
 from ros_attn.hosts.worker import Snapshot
 from ros_attn.runtime import TF, TF_TOPICS
@@ -76,14 +77,19 @@ def values_of(snapshot: Snapshot, sources: Iterable[Source], ages: Ages) -> dict
     return found
 
 
+def alike(sentence: str) -> str:
+    """A sentence without its numbers: what two sentences of the same kind share."""
+    return re.sub(r"\d+(\.\d+)?", "#", sentence)
+
+
 @dataclass
 class Announcer:
-    """Builds the diagnostics and logs each condition once when it begins."""
+    """Builds the diagnostics and logs each condition when it begins, or says something else than before."""
 
     name: str
     warning: Callable[[str], object]
     error: Callable[[str], object]
-    _said: dict[str, int] = field(default_factory=dict)
+    _said: dict[str, str] = field(default_factory=dict)
 
     def report(self, stamp_ns: int, parts: Iterable[Health], state: str, values: Mapping[str, str]) -> Diagnostics:
         """One report of all conditions that hold now."""
@@ -93,14 +99,14 @@ class Announcer:
             whole.conditions |= part.conditions.copy()
             whole.figures |= part.figures.copy()
         for key, (level, sentence) in whole.conditions.items():
-            if self._said.get(key, OK) >= level:
+            if alike(self._said.get(key, "")) == alike(sentence):
                 continue
             # rclpy wants one severity for one line of code.
             if level == ERROR:
                 self.error(sentence)
             else:
                 self.warning(sentence)
-        self._said = {key: level for key, (level, _) in whole.conditions.items()}
+        self._said = whole.snapshot()
         built = summarise(self.name, stamp_ns, whole, {"state": state, **values})
         if whole.conditions or state == "active":
             return built

@@ -6,7 +6,6 @@ arrivals and pushes them; the component steps in a thread of its own (:mod:`ros_
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +28,7 @@ from ros_attn.graph import Stage, resolve
 from ros_attn.grid import SECOND
 from ros_attn.hosts import ros_qos
 from ros_attn.hosts.replay import ADVANCE_HZ
-from ros_attn.hosts.ros_diagnostics import Ages, Announcer, values_of
+from ros_attn.hosts.ros_diagnostics import Ages, Announcer, alike, values_of
 from ros_attn.hosts.ros_inputs import Source
 from ros_attn.hosts.ros_outputs import Sink
 from ros_attn.hosts.ros_parameters import HostParams, InputParams, NodeParameters, SaveParams
@@ -257,7 +256,7 @@ class ComponentNode(LifecycleNode):
 
     def _warn(self, sentence: str) -> None:
         """Log what the runtime says, the same thing with other numbers at most every ``REPEAT_S``."""
-        kind, now_s = re.sub(r"\d+(\.\d+)?", "#", sentence), time.monotonic()
+        kind, now_s = alike(sentence), time.monotonic()
         if now_s - self._warned_s.get(kind, -REPEAT_S) >= REPEAT_S:
             self._warned_s[kind] = now_s
             self.get_logger().warning(sentence)

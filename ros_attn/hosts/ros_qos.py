@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy
-from rclpy.qos import qos_check_compatible as check_compatible
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from ros_attn.component import Out
 from ros_attn.values import Image, PointCloud, Transforms, Value
 
 LOSSLESS_DEPTH = 100
@@ -51,7 +51,7 @@ def outgoing(kind: str, lossless: bool) -> QoSProfile:
     """Of an output by ``Out.kind``: results reliable with depth 10, sensor data best effort."""
     if lossless:
         return _profile(LOSSLESS_DEPTH, reliable=True)
-    return _profile(RESULT_DEPTH, reliable=True) if kind == Out.kind else _profile(SENSOR_DEPTH, reliable=False)
+    return _profile(RESULT_DEPTH, reliable=True) if kind == "result" else _profile(SENSOR_DEPTH, reliable=False)
 
 
 def held(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
@@ -68,18 +68,34 @@ def held(publishers: Sequence[TopicEndpointInfo]) -> QoSProfile:
 
 
 def disagreement(offered: QoSProfile, requested: QoSProfile) -> str | None:
-    """Which policies keep a publisher and a subscription apart, None where none does."""
-    compatibility, reason = check_compatible(offered, requested)
-    if compatibility != QoSCompatibility.ERROR:
-        return None
+    """Which policies keep a publisher and a subscription apart, None where none does.
+
+    As the DDS standard's table of request and offer; rclpy's own check takes the unset deadline of a local
+    profile for a finite one.
+    """
     found = []
     if offered.reliability == ReliabilityPolicy.BEST_EFFORT and requested.reliability == ReliabilityPolicy.RELIABLE:
         found.append("reliability: best effort is offered, reliable is asked")
     if offered.durability == DurabilityPolicy.VOLATILE and requested.durability == DurabilityPolicy.TRANSIENT_LOCAL:
         found.append("durability: volatile is offered, transient local is asked")
-    return "; ".join(found) or reason
+    if _period_s(offered.deadline) > _period_s(requested.deadline):
+        found.append(f"deadline: {_period_s(requested.deadline):g} s is asked, a longer one is offered")
+    manual = LivelinessPolicy.MANUAL_BY_TOPIC
+    if requested.liveliness == manual != offered.liveliness:
+        found.append("liveliness: automatic is offered, manual by topic is asked")
+    lease_s = _period_s(requested.liveliness_lease_duration)
+    if _period_s(offered.liveliness_lease_duration) > lease_s:
+        found.append(f"liveliness: a lease of {lease_s:g} s is asked, a longer one is offered")
+    return "; ".join(found) or None
+
+
+def _period_s(duration: Duration) -> float:
+    """A policy's period; unset (0) and the middleware's largest number both mean none."""
+    return duration.nanoseconds * 1e-9 if 0 < duration.nanoseconds < 2**62 else math.inf
 
 
 def node_name(endpoint: TopicEndpointInfo) -> str:
     """The full name of the node behind an endpoint."""
+    if "_UNKNOWN_" in endpoint.node_name:
+        return "a node whose name is not known yet"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

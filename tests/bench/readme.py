@@ -1,0 +1,93 @@
+"""Fills the README's tables from the JSON that the benchmarks wrote.
+
+    python -m tests.bench.readme [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM", "Q_min", "VIF_min", "excess_gradient")
+HEADS = (*COLUMNS[:-1], "excess ∇")
+
+
+def _load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _origin(results: dict[str, Any]) -> str:
+    origin = results["provenance"]
+    return f"*{origin['machine']}; {origin['date'][:10]}; commit {origin['commit']}; no random number is drawn.*"
+
+
+def fusion_sets() -> str:
+    """Rows of the rule, both trivial rules and the peers, a block a set."""
+    results = _load("fusion_sets")
+    lines = ["| set | method | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
+    for name, measured in results["sets"].items():
+        for method, figures in measured["methods"].items():
+            label = f"**{method}**" if method == "rule" else method
+            cells = " | ".join(f"{figures[key][0]:.3f}" for key in COLUMNS)
+            lines.append(f"| {name} ({measured['pairs']}) | {label} | {cells} |")
+        for method, figures in sorted(results["peers"].get(name, {}).items()):
+            if method in measured["methods"]:
+                continue
+            cells = " | ".join(f"{figures[key]:.3f}" if key in figures else "" for key in COLUMNS)
+            lines.append(f"| {name} ({figures['pairs']:.0f}) | {method} | {cells} |")
+    return "\n".join([*lines, "", _origin(results)])
+
+
+def speed() -> str:
+    """What replay and the node cost."""
+    results = _load("replay_speed")
+
+    def cell(key: str, unit: str) -> str:
+        each = results[key]
+        return f"{each['median']:.3g} {unit} ({each['low']:.3g} to {each['high']:.3g})"
+
+    rows = [
+        ("rosbags alone, read and decode", cell("bare_rosbags_ms_per_message", "ms a VGA message")),
+        ("replay adds", cell("replay_adds_ms_per_message", "ms a VGA message")),
+        ("the rule at 640x480, bag in, bag out", cell("rule_bag_to_bag_hz", "Hz")),
+        ("of that the component itself", cell("rule_own_ms_per_frame", "ms a frame")),
+    ]
+    if (RESULTS / "ros_latency.json").is_file():
+        rows += [(name, text) for name, text in ros_rows(_load("ros_latency"))]
+    lines = ["| what | median (range) |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+    return "\n".join([*lines, "", _origin(results)])
+
+
+def ros_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """Stamp to publish over DDS."""
+    return [(row["name"], f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms") for row in results["rows"]]
+
+
+TABLES: dict[str, Callable[[], str]] = {"fusion_sets": fusion_sets, "speed": speed}
+
+
+def filled(text: str) -> str:
+    """The README with every table replaced."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        table = make()
+        text, count = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+        assert count == 1, f"README.md has {count} places for table {name}"
+    return text
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    path = ROOT / "README.md"
+    new = filled(path.read_text())
+    if parser.parse_args().check:
+        sys.exit(path.read_text() != new)
+    path.write_text(new)

@@ -1,0 +1,117 @@
+"""Fixtures of the tests over real DDS: a ROS domain of their own, the other side, and nodes in processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+if TYPE_CHECKING:
+    from ros_attn.hosts.ros import RosHost
+    from tests.ros.driver import Driver
+
+ROOT = Path(__file__).parents[2]
+# Read by Fast DDS when its first participant is made.
+os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "launch" / "config" / "fastdds.xml"))
+DEADLINE_S = 30.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.ros)
+
+
+@pytest.fixture
+def domain_id() -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test on this machine has: 1 to 101 keep clear of ephemeral ports."""
+    folder = Path(tempfile.gettempdir()) / "ros_attn_domains"
+    folder.mkdir(exist_ok=True)
+    for number in range(1 + os.getpid() % 101, 102 + os.getpid() % 101):
+        domain = (number - 1) % 101 + 1
+        with open(folder / str(domain), "w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain
+            return
+    pytest.fail("all 101 ROS domains are in use by tests")
+
+
+@pytest.fixture
+def driver(domain_id: int) -> Iterator[Driver]:
+    from tests.ros.driver import Driver
+
+    made = Driver(domain_id)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def host(domain_id: int) -> Iterator[Callable[..., RosHost]]:
+    """``host(component, *ros_args, params=..., ...)``: a started host in this process."""
+    from ros_attn.graph import Graph, single
+    from ros_attn.hosts.ros import RosHost
+
+    made: list[RosHost] = []
+
+    def start(component: str | Graph, *ros_args: str, spec: Mapping[str, str] | None = None, **params: Any) -> RosHost:
+        graph = single(component, params) if isinstance(component, str) else component
+        spec = spec or {stage.name: str(component) for stage in graph.stages}
+        made.append(RosHost(graph, spec, ros_args, domain_id=domain_id))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+@dataclass
+class NodeProcess:
+    """``python -m ros_attn node ...`` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE_S)
+
+
+@pytest.fixture
+def node_process(domain_id: int, tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+    started: list[NodeProcess] = []
+
+    def start(*args: str) -> NodeProcess:
+        log = tmp_path / f"node{len(started)}.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ros_attn", "node", *args], stdout=stream, stderr=stream, text=True,
+                cwd=ROOT, env={**os.environ, "ROS_DOMAIN_ID": str(domain_id)},
+            )  # fmt: skip
+        started.append(NodeProcess(process, log))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.send(signal.SIGCONT)
+            each.process.kill()
+            each.process.wait(DEADLINE_S)
