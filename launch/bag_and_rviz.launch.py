@@ -26,6 +26,9 @@ def generate_launch_description() -> LaunchDescription:
             "rviz_config", default_value=str(HERE / "config" / "perception.rviz"), description="what RViz shows"
         ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes to show"),
+        DeclareLaunchArgument(
+            "name", default_value="infrared_visible_fusion", description="name of the fusion node, whose trust is shown"
+        ),
         DeclareLaunchArgument("visible", default_value="visible/image", description="topic of the visible camera"),
         DeclareLaunchArgument("infrared", default_value="infrared/image", description="topic of the infrared camera"),
         DeclareLaunchArgument(
@@ -49,6 +52,7 @@ def generate_launch_description() -> LaunchDescription:
             remappings=[
                 ("visible/image", LaunchConfiguration("visible")),
                 ("infrared/image", LaunchConfiguration("infrared")),
+                ("infrared_visible_fusion/debug/trust", [LaunchConfiguration("name"), "/debug/trust"]),
             ],
             condition=IfCondition(LaunchConfiguration("rviz")),
         ),

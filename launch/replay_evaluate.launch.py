@@ -45,7 +45,7 @@ def processes(context: LaunchContext) -> list[Action]:
 
     remaps = [word for rule in shlex.split(given("remappings")) for word in ("--remap", rule)]
     replay = verb(
-        "replay", given("bagfile"), given("component"), "--quiet",
+        "replay", given("bagfile"), given("component"),
         *option("--out", "out"), *option("--params-file", "params_file"), *remaps,
     )  # fmt: skip
     evaluate = verb("evaluate", given("out") or "runs/latest", *option("--thresholds", "thresholds"))

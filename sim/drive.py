@@ -170,8 +170,7 @@ class WheelSample:
 
 @dataclass(frozen=True)
 class OdometrySample:
-    """The truth: pose of the base in the world, its velocity [3] (m/s) and angular velocity [3] (rad/s) in
-    the base."""
+    """The truth: the base's pose in the world; velocity (m/s) and angular velocity (rad/s) in the base."""
 
     stamp_ns: int
     T_world_base: np.ndarray
@@ -188,6 +187,7 @@ class Drive:
     `backend`: 'egl', 'osmesa' or 'rays'; None takes the first that works. Attributes: config, backend,
     backend_reason (a sentence), visible and thermal (:class:`DriveCamera`), street, trajectory.
 
+    A GL context belongs to its thread: draw in the thread that made the drive, and close it, or use `with`.
     One geometry pass serves both cameras where they see the same rays at the same stamp (baseline 0, equal
     size and field of view, no delay); else each camera has its own.
 
@@ -209,13 +209,11 @@ class Drive:
         self._core = ThermalCore(
             self.street, self.thermal, config.seed, config.netd_k, config.thermal_blur_pixels
         )
-        self._kinds = np.append(self.street.kind, SegmentationClass.SKY).astype(
-            np.int32
-        )  # geom -1 is the last
+        kinds = np.append(self.street.kind, SegmentationClass.SKY)  # geom -1 is the last
+        self._kinds = kinds.astype(np.int32)
         self._posed_ns: int | None = None
-        self._drawn: tuple[int, Geometry] | None = (
-            None  # the latest visible geometry, for an aligned thermal camera
-        )
+        # the latest visible geometry with its stamp, for an aligned thermal camera
+        self._drawn: tuple[int, Geometry] | None = None
 
     def __enter__(self) -> Drive:
         return self

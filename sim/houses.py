@@ -100,7 +100,7 @@ def _house(
         pos=[0, side * 0.1, top / 2],
         quat=list(quat),
     )
-    wall = front.rgb[len(front.rgb) // 3, 4].astype(float) / 255 * 0.8
+    wall = np.median(front.rgb[::5, ::5].reshape(-1, 3), axis=0) / 255 * 0.8
     builder.add(
         body, "box", WALL, wall, size=[half - 0.01, (depth - 0.2) / 2, top / 2 - 0.15],
         pos=[0, side * (0.2 + (depth - 0.2) / 2), top / 2 - 0.15],

@@ -88,7 +88,7 @@ def _body_surfaces(kind: SegmentationClass, rng: np.random.Generator) -> dict[st
 
 
 class Pedestrian(Mover):
-    """A walking person, 1.55 to 1.9 m tall: hips, knees and shoulders on hinges."""
+    """A walking person, 1.6 to 1.9 m tall: hips, knees and shoulders on hinges."""
 
     joints = ("hip_l", "hip_r", "knee_l", "knee_r", "arm_l", "arm_r")
 

@@ -20,8 +20,9 @@ from ros_attn.sim.street import Street
 from ros_attn.sim.street_geometry import AIR_K
 from ros_attn.sim.street_rendering import DriveCamera, Geometry, grouped
 
-SKY_ZENITH_K, SKY_HORIZON_K = 252.0, 276.0
-REFLECTED_SKY_K = 258.0
+# Low cloud, as in the visible sky: it radiates like air some ten kelvin colder than the street's.
+SKY_ZENITH_K, SKY_HORIZON_K = 274.0, 282.0
+REFLECTED_SKY_K = 276.0
 ABSORPTION_PER_M = 0.0004
 HAZE_SHARE = 0.03
 KELVIN_PER_COUNT = 0.01
@@ -33,7 +34,7 @@ _TABLE_K = np.arange(_TABLE_START_K, 460.0, _TABLE_STEP_K)
 def _band_radiance() -> np.ndarray:
     wavelength = np.linspace(8.0, 14.0, 121)
     planck = wavelength**-5 / np.expm1(_C2_UM_K / (wavelength * _TABLE_K[:, None]))
-    return np.asarray(np.trapezoid(planck, wavelength, axis=1)) * 1e6
+    return (0.5 * (planck[:, 1:] + planck[:, :-1]) * np.diff(wavelength)).sum(axis=1) * 1e6
 
 
 _TABLE_RADIANCE = _band_radiance()

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import webbrowser
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,17 +68,21 @@ def _bag(options: Options) -> Path:
     """The bag of the drive: made, or the one made before from the same settings by the same version."""
     from ros_attn.hosts.drive_bag import record_drive
     from ros_attn.sim.drive import DriveConfig
+    from ros_attn.sim.street_rendering import choose_backend
 
+    backend, reason = choose_backend(None if options.backend == "auto" else options.backend)
     config = DriveConfig(duration_s=options.duration, seed=options.seed, thermal_fovy_deg=THERMAL_FOVY_DEG)
-    backend = None if options.backend == "auto" else options.backend
-    wanted = {**asdict(config), "backend": options.backend, "truth": options.truth, "version": ros_attn.__version__}
+    if backend == "rays":
+        # A ray a pixel is ten times slower than a rasteriser.
+        config = replace(config, width=320, height=240, thermal_width=160, thermal_height=128)
+    wanted = {**asdict(config), "backend": backend, "truth": options.truth, "version": ros_attn.__version__}
     bag, mark = options.out / "bag", options.out / MARK
     if options.out.exists() and any(options.out.iterdir()) and not mark.is_file():
         raise RosAttnError(f"{options.out} exists and is no demo folder; choose another --out.")
     if mark.is_file() and bag.is_dir() and json.loads(mark.read_text()) == json.loads(json.dumps(wanted)):
         print(f"1/3 the drive is drawn already: {bag}")
         return bag
-    print("1/3 drawing a drive down a street and writing it as a bag")
+    print(f"1/3 drawing a drive down a street and writing it as a bag: {reason}")
     options.out.mkdir(parents=True, exist_ok=True)
     mark.write_text("{}\n")
     shutil.rmtree(bag, ignore_errors=True)
@@ -89,5 +93,5 @@ def _bag(options: Options) -> Path:
             bag, config, backend, options.truth, lambda share: bar.update(max(0.0, 100 * share - bar.n)) and None
         )
     mark.write_text(json.dumps(wanted) + "\n")
-    print(f"    {recording.visible_frames} visible and {recording.thermal_frames} thermal frames; {recording.backend_reason}")
+    print(f"    {recording.visible_frames} visible and {recording.thermal_frames} thermal frames")
     return bag

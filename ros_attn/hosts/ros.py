@@ -139,7 +139,8 @@ class RosHost:
         """Stop all threads, shut the nodes down and finish the journals."""
         self._stop.set()
         if self._thread.is_alive():
-            self._executor.wake()
+            # A task ends the spin_once under way; wake() alone does not.
+            self._executor.create_task(self._stop.set)
             self._thread.join(PATIENCE_S)
         for node in self.nodes:
             if node.state != "finalized":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ros_attn.diagnostics import ERROR, WARN, Health, StepTimes, summarise
 from ros_attn.hosts.ros_inputs import Source
+from ros_attn.hosts.ros_outputs import Sink
 from ros_attn.hosts.worker import Snapshot
 from ros_attn.runtime import TF, TF_TOPICS
 from ros_attn.values import Diagnostics
@@ -60,7 +61,7 @@ class Ages:
                 return
 
 
-def values_of(snapshot: Snapshot, sources: Iterable[Source], ages: Ages) -> dict[str, str]:
+def values_of(snapshot: Snapshot, sources: Iterable[Source], sinks: Mapping[str, Sink], ages: Ages) -> dict[str, str]:
     """The figures of one node as DiagnosticArray shows them."""
     found = {}
     step, age = snapshot.step_ms, ages.quantiles_ms()
@@ -69,8 +70,11 @@ def values_of(snapshot: Snapshot, sources: Iterable[Source], ages: Ages) -> dict
     found |= {name: str(count) for name, count in snapshot.counters.as_dict().items() if name != "first_failure"}
     if snapshot.counters.first_failure:
         found["first_failure"] = snapshot.counters.first_failure
+    found["idle"] = str(snapshot.idle)
     found |= snapshot.sentences
+    found |= {f"topic {name}": sink.described for name, sink in sinks.items()}
     for source in sources:
+        found[f"topic {source.name}"] = source.described
         if not source.internal and not source.loss_known:
             key = f"input {TF if source.name in TF_TOPICS else source.name}"
             found[key] += "; loss before us unknown, since several publish or messages are not numbered"

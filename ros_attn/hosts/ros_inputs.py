@@ -118,6 +118,15 @@ class Source:
         return problems
 
     @property
+    def described(self) -> str:
+        """Topic, type, and how many publishers the subscription has found."""
+        if self.internal:
+            return f"{self.topic} from {self.internal} in this process"
+        if self.subscription is None:
+            return f"{self.topic}, waiting for a publisher"
+        return f"{self.topic} ({self.msgtype}), publishers: {self.subscription.get_publisher_count()}"
+
+    @property
     def connected(self) -> bool:
         """Whether nothing is waited for: subscribed, and somebody publishes."""
         return bool(self.internal) or (self.subscription is not None and bool(self._publishers))

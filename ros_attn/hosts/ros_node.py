@@ -302,8 +302,8 @@ class ComponentNode(LifecycleNode):
         if self.worker is not None:
             self._ages.judge(self._conditions, host.warn_latency_ms, host.error_latency_ms)
             self._watch_clock(now_ns)
-            sources = self.activity.sources if self.activity else []
-            values = values_of(self.worker.snapshot(), sources, self._ages)
+            active = self.activity or Activity()
+            values = values_of(self.worker.snapshot(), active.sources, active.sinks, self._ages)
             parts.append(self.worker.runtime.component.health)
         built = self._announcer.report(now_ns, parts, self.state, values)
         if self._diagnostics.listened:

@@ -59,6 +59,11 @@ class Sink:
         """Whether anybody subscribes."""
         return self.publisher.get_subscription_count() > 0
 
+    @property
+    def described(self) -> str:
+        """Topic, type, and how many subscriptions there are."""
+        return f"{self.topic} ({self._msgtype}), subscribers: {self.publisher.get_subscription_count()}"
+
     def publish(self, value: Value) -> None:
         """Serialise and publish; from any thread."""
         store = default_typestore(False)

@@ -20,6 +20,7 @@ class Snapshot:
     """A runtime's counts at one moment, taken under its lock."""
 
     counters: RunCounters
+    idle: int
     sentences: dict[str, str]
     step_ms: dict[str, float]
 
@@ -43,6 +44,7 @@ class Worker:
     _wake: threading.Condition = field(default_factory=threading.Condition)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _stopping: bool = False
+    _idle_steps: int = 0
     _thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -92,12 +94,11 @@ class Worker:
     def snapshot(self) -> Snapshot:
         with self._wake:
             counters = RunCounters(**self.runtime.counters.as_dict())  # type: ignore[arg-type]
-            said = {
-                f"input {name}": each for name, each in zip(self.runtime.queues, self.runtime.sentences(), strict=True)
-            }
+            said = self.runtime.sentences()
+            sentences = {f"input {name}": each for name, each in zip(self.runtime.queues, said, strict=True)}
             if self.runtime.transforms is not None:
-                said[f"input {TF}"] = self.runtime.tf_counters.sentence("/tf and /tf_static")
-            return Snapshot(counters, said, self.runtime.times.quantiles_ms())
+                sentences[f"input {TF}"] = self.runtime.tf_counters.sentence("/tf and /tf_static")
+            return Snapshot(counters, self._idle_steps, sentences, self.runtime.times.quantiles_ms())
 
     def _notify(self) -> None:
         if self.runtime.has_work:
@@ -138,6 +139,7 @@ class Worker:
 
     def _step(self, step: Step) -> None:
         if self.idle():
+            self._idle_steps += 1
             return
         began = time.perf_counter()
         try:

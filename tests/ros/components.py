@@ -18,7 +18,9 @@ from ros_attn.values import CameraInfo, FloatArray, Imu, Text
 class ScaleParams:
     """Parameters of Scale."""
 
-    factor: float = param(2.0, "what the angular velocity is multiplied with", unit="1", low=-10.0, high=10.0, live=True)
+    factor: float = param(
+        2.0, "what the angular velocity is multiplied with", unit="1", low=-10.0, high=10.0, live=True
+    )
     offset: float = param(0.0, "what is added", unit="rad/s", low=-1.0, high=1.0)
     weights: tuple[float, ...] = param((), "unused numbers")
     count: int = param(1, "an unused whole number", low=0, high=5, live=True)

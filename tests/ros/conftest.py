@@ -61,7 +61,7 @@ def driver(domain_id: int) -> Iterator[Driver]:
 
 @pytest.fixture
 def host(domain_id: int) -> Iterator[Callable[..., RosHost]]:
-    """``host(component, *ros_args, params=..., ...)``: a started host in this process."""
+    """``host(component or graph, *ros_args, **params)``: a started host in this process; ten diagnostics a second."""
     from ros_attn.graph import Graph, single
     from ros_attn.hosts.ros import RosHost
 
@@ -70,7 +70,7 @@ def host(domain_id: int) -> Iterator[Callable[..., RosHost]]:
     def start(component: str | Graph, *ros_args: str, spec: Mapping[str, str] | None = None, **params: Any) -> RosHost:
         graph = single(component, params) if isinstance(component, str) else component
         spec = spec or {stage.name: str(component) for stage in graph.stages}
-        made.append(RosHost(graph, spec, ros_args, domain_id=domain_id))
+        made.append(RosHost(graph, spec, ["-p", "diagnostics_period_s:=0.1", *ros_args], domain_id=domain_id))
         made[-1].start()
         return made[-1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import rclpy
@@ -25,7 +25,7 @@ from ros_attn.codecs import RosMessages, decode, encode, types_of
 from ros_attn.hosts.ros_inputs import message_class
 from ros_attn.values import Value
 
-DEADLINE_S = 30.0
+DEADLINE_S = float(__import__("os").environ.get("DL","30"))
 
 RELIABLE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -53,7 +53,8 @@ class Driver:
 
     def close(self) -> None:
         self._stop.set()
-        self._executor.wake()
+        # wake() alone does not end a spin_once.
+        self._executor.create_task(self.notify)
         self._thread.join(DEADLINE_S)
         self._executor.shutdown()
         self.node.destroy_node()
@@ -201,6 +202,19 @@ class Diagnosed:
             return self._driver.wait(found, what)
         except AssertionError as error:
             raise AssertionError(f"{error}; the last was {self.newest.get(node)}") from None
+
+    def connected(self, node: str, publishers: Iterable[str] = (), subscribers: Iterable[str] = ()) -> None:
+        """Wait until the node, too, has found one publisher for these inputs and one subscriber for these outputs.
+
+        Either side of a DDS match learns of it in its own time, and best effort loses what comes in between.
+        """
+
+        def found(_: Any, values: dict[str, str]) -> bool:
+            return all(values.get(f"topic {name}", "").endswith("publishers: 1") for name in publishers) and all(
+                values.get(f"topic {name}", "").endswith("subscribers: 1") for name in subscribers
+            )
+
+        self.wait(node, found, f"connections of {node} to {[*publishers, *subscribers]}")
 
     def message(self, node: str, *parts: str) -> str:
         """The first message of a node that has all these parts."""
