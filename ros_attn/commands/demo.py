@@ -88,10 +88,13 @@ def _bag(options: Options) -> Path:
     shutil.rmtree(bag, ignore_errors=True)
     from tqdm import tqdm
 
-    with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]", leave=False) as bar:
-        recording = record_drive(
-            bag, config, backend, options.truth, lambda share: bar.update(max(0.0, 100 * share - bar.n)) and None
-        )
+    form = "{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    with tqdm(total=100, bar_format=form, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def show(share: float) -> None:
+            bar.update(max(0.0, 100 * share - bar.n))
+
+        recording = record_drive(bag, config, backend, options.truth, show)
     mark.write_text(json.dumps(wanted) + "\n")
     print(f"    {recording.visible_frames} visible and {recording.thermal_frames} thermal frames")
     return bag

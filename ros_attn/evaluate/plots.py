@@ -107,17 +107,20 @@ def _dots(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float | None]) -> 
     return "".join(f"M{_SIDE * x.share(at):.1f} {_SIDE * (1 - y.share(value)):.1f}h0" for at, value in found)
 
 
-def _frame(x: Axis, y: Axis, inside: str, x_label: str, data: dict[str, object] | None) -> str:
+def _frame(x: Axis, y: Axis, inside: str, x_label: str, data: dict[str, object] | None, words: str = "") -> str:
     lines = "".join(f'<path class="grid" d="M0 {_SIDE * (1 - share):.1f}h{_SIDE:g}"/>' for share, _ in y.words())
     if y.low < 0 < y.high:
         lines += f'<path class="zero" d="M0 {_SIDE * (1 - y.share(0)):.1f}h{_SIDE:g}"/>'
     y_words = "".join(f'<span style="top:{100 * (1 - share):.2f}%">{word}</span>' for share, word in y.words())
-    x_words = "".join(f'<span style="left:{100 * share:.2f}%">{word}</span>' for share, word in x.words())
+    # The last tick makes room for the unit.
+    x_words = "".join(
+        f'<span style="left:{100 * share:.2f}%">{word}</span>' for share, word in x.words() if share < 0.96
+    )
     attribute = f' data-plot="{escape(json.dumps(data))}"' if data else ""
     box = f'viewBox="0 0 {_SIDE:g} {_SIDE:g}" preserveAspectRatio="none" aria-hidden="true"'
     return (
         f'<div class="plot-body"><div class="y-words">{y_words}</div>'
-        f'<div class="plot-area"{attribute}><svg {box}>{lines}{inside}</svg></div>'
+        f'<div class="plot-area"{attribute}><svg {box}>{lines}{inside}</svg>{words}</div>'
         f'<div class="x-words">{x_words}<em>{escape(x_label)}</em></div></div>'
     )
 
@@ -191,12 +194,15 @@ def histogram(title: str, note: str, values: Sequence[float], marks: Sequence[tu
             f'<rect class="bar" x="{start + 0.08 * width:.1f}" y="{_SIDE - height:.1f}" width="{0.84 * width:.1f}" '
             f'height="{height:.1f}"><title>{count} from {left:.3g} to {right:.3g} {escape(unit)}</title></rect>'
         )
-    for value, _ in marks:
-        shapes.append(f'<path class="mark" d="M{_SIDE * min(across.share(value), 1.0):.1f} 0v{_SIDE:g}"/>')
-    legend = [(f"{name} {value:.3g} {unit}", "mark") for value, name in marks]
+    words = ""
+    for row, (value, name) in enumerate(marks):
+        share = min(across.share(value), 1.0)
+        shapes.append(f'<path class="mark" d="M{_SIDE * share:.1f} 0v{_SIDE:g}"/>')
+        side = f"left:{100 * share:.2f}%" if share < 0.7 else f"right:{100 * (1 - share):.2f}%"
+        words += f'<span class="mark-word" style="{side};top:{15 * row}px">{escape(name)} {value:.3g}</span>'
     beyond = int((sample > across.high).sum())
     note += f"; {beyond} beyond {across.high:g} {unit} in the last bar" if beyond else ""
-    return _figure(_caption(title, note, legend), _frame(across, up, "".join(shapes), unit, None))
+    return _figure(_caption(title, note, ()), _frame(across, up, "".join(shapes), unit, None, words))
 
 
 @dataclass(frozen=True)

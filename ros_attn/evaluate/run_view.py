@@ -362,9 +362,11 @@ def _parameters(evaluation: Evaluation) -> list[dict[str, Any]]:
             field = declared.get(name)
             default = None if field is None else field.default
             changed = field is not None and (tuple(value) if isinstance(value, list) else value) != default
-            text = parameters.yaml_scalar(value)
-            rows.append({"name": name, "text": text, "doc": field.doc if field else "", "changed": changed})
-        found.append({"stage": stage, "rows": sorted(rows, key=lambda row: not row["changed"])})
+            row = {"name": name, "text": parameters.yaml_scalar(value), "doc": field.doc if field else ""}
+            rows.append(row | {"changed": changed, "default": parameters.yaml_scalar(default) if field else ""})
+        # Where the component is not known its defaults are not either, and every value is shown.
+        open_ones = [row for row in rows if row["changed"] or not declared]
+        found.append({"stage": stage, "changed": open_ones, "defaults": [row for row in rows if row not in open_ones]})
     return found
 
 
