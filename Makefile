@@ -8,14 +8,14 @@ PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_WAIT_POLICY=PASSIVE AMENT_PREFIX_P
 .PHONY: help demo test test-all gpu lint setup-demo setup-test clean
 
 help:
-	@echo "make demo      render a drive, replay it, open runs/demo/report.html"
+	@echo "make demo      draw a drive, replay it, write runs/demo/run/report.html"
 	@echo "make test      the tests that run in CI (set-up included)"
 	@echo "make test-all  those that take long as well"
 	@echo "make gpu       kernel tests and benchmarks; needs a GPU"
 	@echo "make lint      ruff and pyright"
 
 demo: setup-demo
-	$(BIN)/ros-attn demo
+	$(BIN)/ros-attn demo $(ARGS)
 
 test: setup-test
 	$(PYTEST) -m "not slow and not gpu" --durations=15 $(ARGS)

@@ -12,16 +12,23 @@ fail() { echo "setup: $*" >&2; exit 1; }
 
 command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $purpose"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "$("$python" --version) is too old; ros_attn needs 3.11 or newer (ROS 2 Jazzy and later): make PYTHON=python3.12 $purpose"
-[ -L ros_attn/sim ] ||
-    fail "ros_attn/sim is no symbolic link: this checkout lost its links; on Windows run 'git config core.symlinks true' and check out again"
+    fail "$("$python" --version 2>&1) is too old; ros_attn needs 3.11 or newer (ROS 2 Jazzy and later): make PYTHON=python3.12 $purpose"
+for link in kernels policies sim world_models; do
+    [ -L ros_attn/$link ] || fail "ros_attn/$link is no symbolic link: this checkout lost its links; check out again on a file system that has them, on Windows after 'git config core.symlinks true'"
+done
+
+# Where ROS is sourced its own rclpy is used, and nothing of it is installed a second time.
+ros=no
+"$python" -c 'import rclpy' 2>/dev/null && ros=yes
+stamp=$venv/.ready-$purpose-$({ pwd -P; cat pyproject.toml setup.py setup.cfg .ci/setup.sh; } | cksum | cut -d' ' -f1)-$ros
+if [ -e "$stamp" ]; then exit 0; fi
 
 # System libraries: GL for rendering (the demo does without), Chromium for the test that opens the report.
 missing=()
-has_library() { ldconfig -p 2>/dev/null | grep -q "$1" || ls /usr/lib/*/"$1"* >/dev/null 2>&1; }
-has_library libEGL.so.1 || missing+=(libegl1)
-has_library libGL.so.1 || missing+=(libgl1)
-ls /usr/lib/*/dri/*swrast* /usr/lib/*/libgallium* >/dev/null 2>&1 || missing+=(libgl1-mesa-dri)
+there() { for pattern in "$@"; do compgen -G "$pattern" >/dev/null && return; done; false; }
+there "/usr/lib*/libEGL.so.1*" "/usr/lib/*/libEGL.so.1*" || missing+=(libegl1)
+there "/usr/lib*/libGL.so.1*" "/usr/lib/*/libGL.so.1*" || missing+=(libgl1)
+there "/usr/lib*/dri/*swrast*" "/usr/lib/*/dri/*swrast*" "/usr/lib*/libgallium*" "/usr/lib/*/libgallium*" || missing+=(libgl1-mesa-dri)
 if [ "$purpose" = test ]; then
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 fi
@@ -35,22 +42,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-# Where ROS is sourced its own rclpy is used, and nothing of it is installed a second time.
-ros=no
-"$python" -c 'import rclpy' 2>/dev/null && ros=yes
-stamp=$venv/.ready-$purpose-$(cat pyproject.toml setup.py setup.cfg .ci/setup.sh | cksum | cut -d' ' -f1)-$ros
-if [ -e "$stamp" ]; then exit 0; fi
-
+new_venv() { # folder, options
+    "$python" -m venv "${@:2}" "$1" >/dev/null 2>&1 && return
+    # Debian's Python lacks ensurepip unless python3-venv is there; virtualenv brings its own.
+    rm -rf "$1"
+    "$python" -m pip install -q --target .venv-bootstrap virtualenv || fail "no virtual environment can be made; install one of: python3-venv, virtualenv"
+    PYTHONPATH=.venv-bootstrap "$python" -m virtualenv -q "${@:2}" "$1"
+}
 if [ ! -x "$venv/bin/python" ]; then
     echo "setup: making $venv"
     options=()
     [ $ros = yes ] && options=(--system-site-packages)
-    if ! "$python" -m venv "${options[@]}" "$venv" >/dev/null 2>&1; then
-        # Debian's Python lacks ensurepip unless python3-venv is there; virtualenv brings its own.
-        rm -rf "$venv"
-        "$python" -m pip install -q --target .venv-bootstrap virtualenv || fail "no virtual environment can be made; install one of: python3-venv, virtualenv"
-        PYTHONPATH=.venv-bootstrap "$python" -m virtualenv -q "${options[@]}" "$venv"
-    fi
+    new_venv "$venv" "${options[@]}"
 fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
@@ -72,14 +75,20 @@ fi
 if [ "$purpose" = test ] && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     echo "setup: installing torch"
     if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-        pip install -q "torch>=2.11"
+        pip install -q "${constraints[@]}" "torch>=2.11"
     else
         # Without a GPU the CPU build: gigabytes smaller. pip finds it where a local index has it; uv knows its index.
         pip install -q "torch==$torch+cpu" 2>/dev/null || { pip install -q uv && "$venv/bin/uv" pip install -q --python "$venv/bin/python" --torch-backend=cpu "torch==$torch"; }
     fi
 fi
 echo "setup: installing ros-attn[$extras]"
-pip install -q "${constraints[@]}" -e ".[$extras]"
+pip install -q "${constraints[@]}" "setuptools>=70.1" -e ".[$extras]"
+if [ "$purpose" = test ] && ! command -v colcon >/dev/null && [ ! -x "$venv/colcon/bin/colcon" ]; then
+    # In an environment of its own: it wants an older setuptools than torch may bring.
+    echo "setup: installing colcon"
+    { new_venv "$venv/colcon" && "$venv/colcon/bin/python" -m pip install -q --disable-pip-version-check "setuptools<80" colcon-ros; } ||
+        echo "setup: could not install colcon; tests/packaging/test_colcon.py is not run"
+fi
 rm -f "$venv"/.ready-"$purpose"-*
 touch "$stamp"
 echo "setup: done"

@@ -223,7 +223,10 @@ def test_padded_and_big_endian_images_give_the_same_result(tmp_path: Path) -> No
         (["replay", "bag", "infrared_visible_fusio"], "did you mean 'infrared_visible_fusion'?"),
         (["replay", "bag", "nowhere:Thing"], "there is no module 'nowhere'"),
         (["replay", "bag", "nowhere.py:Thing"], "There is no file nowhere.py"),
-        (["replay", "bag", "ros_attn.perception.infrared_visible_fusion.component:Fusion"], "has no component 'Fusion'"),
+        (
+            ["replay", "bag", "ros_attn.perception.infrared_visible_fusion.component:Fusion"],
+            "has no component 'Fusion'",
+        ),
         (["replay", "bag", "graph.yaml"], "graph.yaml cannot be read as a graph"),
         (["replay", "bag"], "Which component is to run"),
         (["components", "nothing"], "There is no component 'nothing'"),
@@ -258,9 +261,7 @@ stages:
         ("remap: {visible: /a}", "has no topic 'visible'"),
     ],
 )
-def test_mistakes_in_a_graph_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, words: str
-) -> None:
+def test_mistakes_in_a_graph_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, words: str) -> None:
     (tmp_path / "graph.yaml").write_text(GRAPH.format(line=line))
     pairs(tmp_path / "bag")
     assert main(["replay", str(tmp_path / "bag"), str(tmp_path / "graph.yaml"), "--out", str(tmp_path / "run")]) == 1

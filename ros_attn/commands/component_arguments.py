@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from ros_attn import graph as graphs
 from ros_attn import params as parameters
@@ -14,42 +14,59 @@ from ros_attn.errors import ParameterError, RosAttnError, listed
 from ros_attn.graph import Graph
 from ros_attn.queues import InputOptions
 
+OptionsT = TypeVar("OptionsT")
 
-def parameter_flags(cls: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
-    """The parameters of ``cls`` that are given as flags (``--slop-s 0.05``); the others stay with their source."""
+
+def parse(options: type[OptionsT], argv: Sequence[str], prog: str) -> tuple[OptionsT, dict[str, Any]]:
+    """A verb's options together with the parameters of the component it names, in any order of flags.
+
+    Returns the options and the parameters that were given as flags (``--slop-s 0.05``); the others stay with
+    their source. ``--help`` behind a component shows both.
+    """
     import tyro
 
-    declared = parameters.fields_of(cls)
-    hints = {each.name: each for each in dataclasses.fields(cls)}
-    flags = dataclasses.make_dataclass(
-        cls.__name__,
-        [
-            (
-                name,
-                Annotated[
-                    _hint(cls, name) | None,  # type: ignore[operator]
-                    tyro.conf.arg(
-                        help=_help(field), help_behavior_hint=f"(default {parameters.yaml_scalar(field.default)})"
-                    ),
-                ],
-                dataclasses.field(default=None),
-            )
-            for name, field in declared.items()
-            if name in hints
-        ],
-    )
-    parsed = tyro.cli(flags, args=list(argv), prog=prog, description=cls.__doc__ or "")
-    return {name: value for name in declared if (value := getattr(parsed, name)) is not None}
+    name = _component_in(argv)
+    if name is None:
+        parsed, unknown = tyro.cli(options, args=list(argv), prog=prog, return_unknown_args=True)
+        # With unknown flags tyro fills an absent optional positional with the text "[]".
+        component = getattr(parsed, "component", "")
+        if component not in ("", "[]") and not component.endswith((".yaml", ".yml")):
+            registry.find(component)
+        return (parsed if not unknown else tyro.cli(options, args=list(argv), prog=prog)), {}
+    cls = registry.find(name)
+    declared = parameters.fields_of(cls.Params)
+    taken = {each.name for each in dataclasses.fields(options)} & set(declared)  # type: ignore[arg-type]
+    if taken:
+        raise RosAttnError(
+            f"{name}: its parameters {listed(sorted(taken))} are called like options of `{prog}`; rename them."
+        )
+    hints = get_type_hints(cls.Params)
+    flags = [
+        (key, _flag(hints[key], field), dataclasses.field(default=None, kw_only=True))
+        for key, field in declared.items()
+    ]
+    combined = dataclasses.make_dataclass(options.__name__, flags, bases=(options,), frozen=True)
+    combined.__doc__ = options.__doc__
+    parsed = tyro.cli(combined, args=list(argv), prog=prog)
+    given = {key: value for key in declared if (value := getattr(parsed, key)) is not None}
+    return parsed, given
 
 
-def _hint(cls: type, name: str) -> Any:
-    from typing import get_type_hints
+def _component_in(argv: Sequence[str]) -> str | None:
+    """The word that names a component, wherever it stands among the flags."""
+    known = registry.built_in()
+    for word in argv:
+        if word in known or (":" in word and ":=" not in word and not word.startswith("-")):
+            return word
+    return None
 
-    return get_type_hints(cls)[name]
 
+def _flag(hint: Any, field: parameters.Field) -> Any:
+    import tyro
 
-def _help(field: parameters.Field) -> str:
-    return field.doc + (f" [{field.range_text}]" if field.range_text else "")
+    about = field.doc + (f" [{field.range_text}]" if field.range_text else "")
+    default = f"(default {parameters.yaml_scalar(field.default)})"
+    return Annotated[hint | None, tyro.conf.arg(help=about, help_behavior_hint=default)]
 
 
 def from_ros_yaml(path: Path, node: str) -> dict[str, Any]:
@@ -99,15 +116,14 @@ def input_settings(rules: Sequence[str]) -> dict[str, InputOptions]:
 
 def build_graph(
     component: str,
-    flags: Sequence[str],
+    given: Mapping[str, Any],
     params_file: Path | None,
     remap: Mapping[str, str],
     inputs: Mapping[str, InputOptions],
-    prog: str,
 ) -> tuple[Graph, dict[str, str]]:
     """The graph a command line means, and the component each stage was asked for."""
     if component.endswith((".yaml", ".yml")):
-        if flags or params_file or remap or inputs:
+        if given or params_file or remap or inputs:
             raise RosAttnError(f"{component} is a graph: parameters, remappings and input options stand in that file.")
         import yaml
 
@@ -116,6 +132,5 @@ def build_graph(
         return graph, {stage.name: entry["component"] for stage, entry in zip(graph.stages, entries, strict=True)}
     cls = registry.find(component)
     values = from_ros_yaml(params_file, cls.kind()) if params_file else {}
-    values |= parameter_flags(cls.Params, flags, prog)
-    graph = graphs.single(component, values, remap, inputs)
+    graph = graphs.single(component, {**values, **given}, remap, inputs)
     return graph, {graph.stages[0].name: component}

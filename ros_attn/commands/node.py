@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ros_attn.commands.component_arguments import build_graph, input_settings
+from ros_attn.commands.component_arguments import build_graph, input_settings, parse
 from ros_attn.commands.replay import set_threads
 from ros_attn.graph import parse_remaps
 
@@ -37,12 +37,11 @@ def run(argv: list[str]) -> int:
     """The verb."""
     cut = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
     ours, ros_args = argv[:cut], argv[cut:]
-    options, flags = tyro.cli(Options, args=ours, prog="ros-attn node", return_unknown_args=True)
+    options, given = parse(Options, ours, "ros-attn node")
     from ros_attn.hosts.ros import NodeOptions, run_node
 
     graph, spec = build_graph(
-        options.component, flags, None, parse_remaps(options.remap), input_settings(options.input),
-        f"ros-attn node {options.component}",
-    )  # fmt: skip
+        options.component, given, None, parse_remaps(options.remap), input_settings(options.input)
+    )
     set_threads(options.torch_threads)
     return run_node(graph, spec, ros_args, NodeOptions(journal=options.journal))

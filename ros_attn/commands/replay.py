@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ros_attn.bag import BagReader
-from ros_attn.commands.component_arguments import build_graph, input_settings
+from ros_attn.commands.component_arguments import build_graph, input_settings, parse
 from ros_attn.errors import RosAttnError
 from ros_attn.graph import parse_remaps
 from ros_attn.hosts.replay import Latency, Replay, given_latency, measured_latency
@@ -57,7 +57,7 @@ class Options:
 
 def run(argv: list[str]) -> int:
     """The verb."""
-    options, flags = tyro.cli(Options, args=argv, prog="ros-attn replay", return_unknown_args=True)
+    options, given = parse(Options, argv, "ros-attn replay")
     if options.start < 0 or options.duration <= 0:
         raise RosAttnError(
             f"--start {options.start:g} and --duration {options.duration:g}: take start >= 0, duration > 0."
@@ -71,14 +71,13 @@ def run(argv: list[str]) -> int:
             return _journal(options)
         if not options.component:
             raise RosAttnError(f"Which component is to run over {options.bag}? `ros-attn components` lists them.")
-        return _bag(options, flags, bag)
+        return _bag(options, given, bag)
 
 
-def _bag(options: Options, flags: list[str], bag: BagReader) -> int:
+def _bag(options: Options, given: dict[str, Any], bag: BagReader) -> int:
     graph, spec = build_graph(
-        options.component, flags, options.params_file, parse_remaps(options.remap), input_settings(options.input),
-        f"ros-attn replay BAG {options.component}",
-    )  # fmt: skip
+        options.component, given, options.params_file, parse_remaps(options.remap), input_settings(options.input)
+    )
     length_s = (bag.end_ns - bag.start_ns) * 1e-9
     if options.start >= length_s > 0:
         raise RosAttnError(f"--start {options.start:g}: {options.bag} is only {length_s:.1f} s long.")
@@ -89,7 +88,11 @@ def _bag(options: Options, flags: list[str], bag: BagReader) -> int:
         warn=lambda sentence: said.add(sentence),
     )  # fmt: skip
     path = options.out or new_run_path(Path("runs"), graph.stages[0].name)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
+    settings = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(options).items()
+        if key in Options.__dataclass_fields__
+    }
     settings |= {"duration": None if options.duration == float("inf") else options.duration, "spec": spec}
     recording = RunDirectory(path, replay, settings)
     journal = JournalWriter(path / "journal", graph, spec) if options.journal else None

@@ -96,6 +96,12 @@ class Comparison:
         object.__setattr__(self, "counters", {name: pair for name, pair in counters.items() if any(pair)})
 
     @property
+    def against_name(self) -> str:
+        """What the other run is called, with its parent folder where both runs are called alike."""
+        ours, theirs = self.run.run, self.against.run
+        return f"{theirs.path.resolve().parent.name}/{theirs.name}" if ours.name == theirs.name else theirs.name
+
+    @property
     def same_machine(self) -> bool:
         """Whether the times of both runs are of one machine, as far as its description tells."""
         first, second = (each.run.summary["provenance"]["machine"] for each in (self.run, self.against))

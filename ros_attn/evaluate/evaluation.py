@@ -231,8 +231,10 @@ def evaluate_run(
     numbers = candidates(run, stage)
     if chosen is None:
         chosen, every = spread(numbers, picture_size(run, stage), plan.every, plan.runs)
+    names = pair_names(run, bag)
+    notes = ["The bag holds named image pairs: where they are no sequence, flicker and pumping mean nothing."]
     try:
-        frames = score(run, bag, stage, chosen, plan.baselines, pair_names(run, bag))
+        frames = score(run, bag, stage, chosen, plan.baselines, names)
     except UnknownSourcesError as error:
         return Evaluation(run, bag, plan.seed, notes=[str(error)])
     if not any(frame.scores for frame in frames):
@@ -240,7 +242,7 @@ def evaluate_run(
         troubles = [
             f"None of the {len(frames)} fused pictures was made of both images, so none can be scored: {sentences}."
         ]
-    return Evaluation(run, bag, plan.seed, stage, frames, every, plan.baselines, troubles)
+    return Evaluation(run, bag, plan.seed, stage, frames, every, plan.baselines, troubles, notes if names else ())
 
 
 def _troubles(run: RecordedRun, stage: str | None) -> list[str]:

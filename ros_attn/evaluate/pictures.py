@@ -28,7 +28,7 @@ _INFRARED, _NEITHER, _VISIBLE = (235, 123, 22), (240, 240, 240), (33, 102, 202)
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of a moment; ``data_uri`` holds the JPEG."""
+    """One picture of a moment; ``data_uri`` holds the JPEG, nothing where there was no picture."""
 
     label: str
     data_uri: str
@@ -51,7 +51,7 @@ class RawMoment:
 
     title: str
     caption: str
-    pictures: Mapping[str, Array]
+    pictures: Mapping[str, Array | None]
 
 
 def choose(evaluation: Evaluation, spread: int = 6) -> dict[int, str]:
@@ -103,15 +103,13 @@ def encode(moments: Iterable[RawMoment], budget: int = BYTES) -> list[Moment]:
     return found
 
 
-def _pictures(step: PlayedStep, infrared: Array | None) -> dict[str, Array]:
+def _pictures(step: PlayedStep, infrared: Array | None) -> dict[str, Array | None]:
     visible, fused, trust = step.inputs["visible"], step.outputs.get("fused"), step.outputs.get("trust")
-    found: dict[str, Array] = {}
-    if isinstance(visible, Image):
-        found["visible"] = _small(_rgb8(visible))
-    if infrared is not None:
-        found["infrared"] = _small(to_grey8(infrared))
-    if isinstance(fused, Image):
-        found["fused"] = _small(_rgb8(fused))
+    found: dict[str, Array | None] = {
+        "visible": _small(_rgb8(visible)) if isinstance(visible, Image) else None,
+        "infrared": None if infrared is None else _small(to_grey8(infrared)),
+        "fused": _small(_rgb8(fused)) if isinstance(fused, Image) else None,
+    }
     if isinstance(trust, Image) and trust.data.dtype == np.uint8 and trust.data.ndim == 2:
         found["trust"] = _coloured(_small(trust.data))
     return found
@@ -145,9 +143,11 @@ def _coloured(trust: Array) -> Rgb:
     return to_grey8(table)[trust]
 
 
-def _shown(label: str, pixels: Array, width: int) -> Shown:
+def _shown(label: str, pixels: Array | None, width: int) -> Shown:
     import cv2
 
+    if pixels is None:
+        return Shown(label, "", 0, 0)
     small = _small(pixels, width)
     order = np.ascontiguousarray(small[..., ::-1]) if small.ndim == 3 else small
     done, jpeg = cv2.imencode(".jpg", order, [cv2.IMWRITE_JPEG_QUALITY, 82])

@@ -16,6 +16,15 @@ MOST_POINTS = 600
 _SIDE = 1000.0
 
 
+class Html(str):
+    """Text that is HTML already, so that a template takes it as it is."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
+
+
 @dataclass(frozen=True)
 class Series:
     """A line over the plot's ``x``; ``kind`` names its colour, None in ``y`` breaks the line."""
@@ -28,11 +37,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Band:
-    """A stretch of x that is shaded, with the reason."""
+    """A stretch of x that is shaded, with the reason; ``kind`` names its colour."""
 
     start: float
     stop: float
     label: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ def _path(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float | None], ban
         if value is None:
             before = None
             continue
-        broken = before is None or any(before < (band.start + band.stop) / 2 < at for band in bands)
+        broken = before is None or any(before < band.start and (band.start + band.stop) / 2 < at for band in bands)
         parts.append(f"{'M' if broken else 'L'}{_SIDE * x.share(at):.1f} {_SIDE * (1 - y.share(value)):.1f}")
         before = at
     return "".join(parts)
@@ -133,8 +143,8 @@ def _caption(title: str, note: str, legend: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _figure(caption: str, body: str) -> str:
-    return f'<figure class="plot">{caption}{body}</figure>'
+def _figure(caption: str, body: str) -> Html:
+    return Html(f'<figure class="plot">{caption}{body}</figure>')
 
 
 def line_plot(
@@ -147,7 +157,7 @@ def line_plot(
     zero: bool = False,
     x_label: str = "s",
     span: tuple[float, float] | None = None,
-) -> str:
+) -> Html:
     """Lines over time with shaded bands; values show under the pointer. ``span``: the range of x."""
     xs, drawn, thinned = _thinned(x, series)
     values = [value for each in drawn for value in each.y if value is not None]
@@ -158,15 +168,15 @@ def line_plot(
         left, right = (min(max(across.share(at), 0.0), 1.0) for at in (band.start, band.stop))
         width = max(right - left, 0.003)
         shapes.append(
-            f'<rect class="band" x="{_SIDE * left:.1f}" y="0" width="{_SIDE * width:.1f}" height="{_SIDE:g}">'
-            f"<title>{escape(band.label)}</title></rect>"
+            f'<rect class="band {band.kind}" x="{_SIDE * left:.1f}" y="0" width="{_SIDE * width:.1f}" '
+            f'height="{_SIDE:g}"><title>{escape(band.label)}</title></rect>'
         )
     for each in drawn:
         shapes.append(f'<path class="line {each.kind}" d="{_path(across, up, xs, each.y, bands)}"/>')
         if each.dots and len(xs) <= 150:
             shapes.append(f'<path class="dot {each.kind}" d="{_dots(across, up, xs, each.y)}"/>')
     legend = [(each.label, each.kind) for each in drawn if each.label]
-    legend += [(label, "band") for label in dict.fromkeys(band.label for band in bands)]
+    legend += dict.fromkeys((band.label, f"band {band.kind}".strip()) for band in bands)
     data = {
         "x": [round(at, 3) for at in xs],
         "low": across.low,
@@ -178,7 +188,7 @@ def line_plot(
     return _figure(_caption(title, note, legend), _frame(across, up, "".join(shapes), x_label, data))
 
 
-def histogram(title: str, note: str, values: Sequence[float], marks: Sequence[tuple[float, str]], unit: str) -> str:
+def histogram(title: str, note: str, values: Sequence[float], marks: Sequence[tuple[float, str]], unit: str) -> Html:
     """How often what occurred; ``marks`` are values with a name, drawn as lines. Rare far values share the last bar."""
     sample = np.asarray(values, dtype=np.float64)
     most = min(float(sample.max()), 1.5 * float(np.percentile(sample, 99)))
@@ -215,7 +225,7 @@ class Dot:
     high: float | None = None
 
 
-def strip(dots: Sequence[Dot], over: Axis, zero: bool = False) -> str:
+def strip(dots: Sequence[Dot], over: Axis, zero: bool = False) -> Html:
     """Values beside each other on one scale, for a cell of a table."""
     shapes = []
     if zero and over.low <= 0 <= over.high:
@@ -229,7 +239,8 @@ def strip(dots: Sequence[Dot], over: Axis, zero: bool = False) -> str:
         else:
             shapes.append(f'<path class="tick {each.kind}" d="M{at:.1f} 150v700"/>')
     body = "".join(shapes)
-    return f'<svg class="strip" viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{body}</svg>'
+    box = 'viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true"'
+    return Html(f'<svg class="strip" {box}>{body}</svg>')
 
 
 def padded(values: Sequence[float], zero: bool = False) -> Axis:

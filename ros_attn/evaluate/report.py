@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ros_attn.errors import listed
 from ros_attn.evaluate import pictures, plots
 from ros_attn.evaluate.bootstrap import pooled_estimate
 from ros_attn.evaluate.compare import pooled
+from ros_attn.evaluate.evaluation import Difference, Estimate
 from ros_attn.evaluate.fusion_metrics import METRICS
 from ros_attn.evaluate.fusion_run import RUN, FrameScore
 from ros_attn.evaluate.pictures import Moment, RawMoment
@@ -27,15 +30,13 @@ def render(items: Sequence[Evaluated], thresholds: str = "") -> str:
     The runs are played once more for the pictures, so their bags must still be there.
     """
     import jinja2
-    from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )  # fmt: skip
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
     folder = resources.files("ros_attn.evaluate")
     source = folder.joinpath("report.html").read_text(encoding="utf-8")
-    style = Markup(folder.joinpath("report.css").read_text(encoding="utf-8"))
-    script = Markup(folder.joinpath("report.js").read_text(encoding="utf-8"))
+    style = folder.joinpath("report.css").read_text(encoding="utf-8")
+    script = folder.joinpath("report.js").read_text(encoding="utf-8")
     views = [run_view(item) for item in items]
     single = len(items) == 1
     if single:
@@ -51,7 +52,7 @@ def render(items: Sequence[Evaluated], thresholds: str = "") -> str:
         "overview": None if single else overview(items),
         "title": views[0]["title"] if single else plural(len(items), "run"),
     }
-    return environment.from_string(source).render(page)
+    return environment.from_string(source).render(page).lstrip() + "\n"
 
 
 def write(path: Path, text: str) -> None:
@@ -69,7 +70,8 @@ def moments(item: Evaluated) -> list[Moment]:
         return []
     wanted = pictures.choose(evaluation)
     extreme = _extremes(item)
-    wanted |= {ours.number: words for ours, _, words in extreme}
+    for ours, _, words in extreme:
+        wanted[ours.number] = ", ".join(filter(None, (wanted.get(ours.number), words)))
     raw = pictures.collect(evaluation, dict(sorted(wanted.items())))
     if item.comparison and extreme:
         theirs = pictures.collect(item.comparison.against, {other.number: "" for _, other, _ in extreme})
@@ -98,7 +100,7 @@ def _beside(item: Evaluated, ours: RawMoment, theirs: RawMoment) -> RawMoment:
     assert item.comparison is not None
     kept = {name: pixels for name, pixels in ours.pictures.items() if name != "trust"}
     if "fused" in theirs.pictures:
-        kept[f"fused by {item.comparison.against.run.name}"] = theirs.pictures["fused"]
+        kept[f"fused by {item.comparison.against_name}"] = theirs.pictures["fused"]
     return RawMoment(ours.title, ours.caption, kept)
 
 
@@ -150,53 +152,41 @@ def overview(items: Sequence[Evaluated]) -> dict[str, Any]:
             "difference": None,
         }
         if name in differences:
-            row["difference"] = difference_row(name, differences[name], digits, [], arrow(name), METRICS[name].meaning)
+            row["difference"] = difference_row(name, differences[name], ())
         totals.append(row)
-    names = [name for name in _COMPARED if any(name in (c.metrics if c else {}) for c in map(_comparison_of, items))]
-    plain = [name for name in _COMPARED if any(name in item.evaluation.estimates.get(RUN, {}) for item in items)]
+    compared = bool(differences)
+    names = [name for name in _COMPARED if any(_shown(item, name, compared) for item in items)]
     return {
         "sentences": _sentences(items, differences),
         "totals": totals,
-        "columns": names or plain,
-        "compared": bool(names),
-        "rows": _rows(items, names or plain, bool(names)),
+        "columns": names,
+        "compared": compared,
+        "rows": _rows(items, names, compared),
         "failed": sum(bool(item.failed) for item in items),
         "gated": any(item.gates for item in items),
     }
 
 
-def _comparison_of(item: Evaluated) -> Any:
-    return item.comparison
-
-
-def _sentences(items: Sequence[Evaluated], differences: Any) -> list[str]:
+def _sentences(items: Sequence[Evaluated], differences: Mapping[str, Difference]) -> list[str]:
     steps = sum(each["runs"]["steps"] for item in items for each in item.evaluation.run.stages.values())
-    scored = sum(len(item.evaluation.scored) for item in items)
+    scored = plural(sum(len(item.evaluation.scored) for item in items), "picture")
     seconds = sum(item.evaluation.run.summary["bag_s"] for item in items)
-    found = [
-        f"{len(items)} runs, {plural(steps, 'step')} over {seconds:.0f} s of bags, {plural(scored, 'picture')} scored."
-    ]
+    found = [f"{len(items)} runs, {plural(steps, 'step')} over {seconds:.0f} s of bags, {scored} scored."]
     if differences:
         text = split(differences)
         found.append(
-            f"Over all runs the new ones are {text}." if text else "Over all runs nothing tells the two versions apart."
+            f"Over all bags the runs are {text}." if text else "Over all bags nothing tells the versions apart."
         )
-        for name in FIRST:
-            verdicts = [
-                item.comparison.metrics[name].verdict
-                for item in items
-                if item.comparison and name in item.comparison.metrics
-            ]
-            counts = {word: verdicts.count(word) for word in ("better", "worse", "no difference") if word in verdicts}
-            if counts:
-                found.append(f"{name}: {joined(f'{count} {word}' for word, count in counts.items())}.")
+    for name in FIRST if differences else ():
+        each = [item.comparison.metrics for item in items if item.comparison]
+        counts = Counter(metrics[name].verdict for metrics in each if name in metrics)
+        found.append(f"{name}: {joined(f'{count} {verdict}' for verdict, count in counts.most_common())}.")
     gated = [item for item in items if item.gates]
-    failed = [item for item in gated if item.failed]
-    if gated:
-        names = f": {joined(item.evaluation.run.name for item in failed)}" if failed else ""
-        found.append(f"Gates fail in {len(failed)} of {plural(len(gated), 'run')}{names}.")
+    failed = [item.evaluation.run.name for item in gated if item.failed]
+    if failed:
+        found.append(f"Gates fail in {len(failed)} of {plural(len(gated), 'run')}: {listed(failed)}.")
     troubled = [item.evaluation.run.name for item in items if item.evaluation.troubles]
-    return found + ([f"Nothing could be scored in {joined(troubled)}."] if troubled else [])
+    return found + ([f"Nothing could be scored in {listed(troubled)}."] if troubled else [])
 
 
 def _rows(items: Sequence[Evaluated], names: Sequence[str], compared: bool) -> list[dict[str, Any]]:
@@ -230,19 +220,18 @@ def _scale(items: Sequence[Evaluated], name: str, compared: bool) -> Axis:
     return plots.padded(found or [0.0, 1.0], zero=compared)
 
 
-def _shown(item: Evaluated, name: str, compared: bool) -> Any:
+def _shown(item: Evaluated, name: str, compared: bool) -> Estimate | Difference | None:
     if not compared:
         return item.evaluation.estimates.get(RUN, {}).get(name)
     return item.comparison.metrics.get(name) if item.comparison else None
 
 
 def _cell(item: Evaluated, name: str, scale: Axis, compared: bool) -> dict[str, Any]:
-    from markupsafe import Markup
-
     found, digits = _shown(item, name, compared), decimals(name)
     if found is None:
         return {"text": "–", "raw": "", "kind": "soft", "strip": ""}
-    kind = {"better": "good", "worse": "bad"}.get(found.verdict, "soft") if compared else RUN
-    text = signed(found.mean, digits) if compared else number(found.mean, digits)
-    strip = Markup(plots.strip([Dot(kind, found.mean, found.low, found.high)], scale, zero=compared))
+    verdict = found.verdict if isinstance(found, Difference) else RUN
+    kind = {"better": "good", "worse": "bad", RUN: RUN}.get(verdict, "soft")
+    text = signed(found.mean, digits + 1) if compared else number(found.mean, digits)
+    strip = plots.strip([Dot(kind, found.mean, found.low, found.high)], scale, zero=compared)
     return {"text": text, "raw": found.mean, "kind": kind, "strip": strip}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from ros_attn import params as parameters
 from ros_attn import registry
 from ros_attn.errors import RosAttnError
@@ -15,7 +13,7 @@ from ros_attn.evaluate.compare import AGAINST
 from ros_attn.evaluate.evaluation import Difference, Evaluation
 from ros_attn.evaluate.fusion_metrics import METRICS
 from ros_attn.evaluate.fusion_run import RUN
-from ros_attn.evaluate.plots import Band, Dot, Series
+from ros_attn.evaluate.plots import Band, Dot, Html, Series
 from ros_attn.evaluate.sentences import (
     FIRST,
     READING_ORDER,
@@ -58,7 +56,7 @@ def run_view(item: Evaluated) -> dict[str, Any]:
         "rules": [rule for rule in RULES if rule in evaluation.differences],
         "metrics": _metrics(evaluation),
         "scored": scored(evaluation) if evaluation.stage else "",
-        "against": item.comparison.against.run.name if item.comparison else "",
+        "against": item.comparison.against_name if item.comparison else "",
         "comparison": _comparison(item),
         "plots": _plots(item),
         "latency": _latency(item),
@@ -81,13 +79,12 @@ def verdict(item: Evaluated) -> tuple[str, str]:
 
 
 def number(value: float, digits: int) -> str:
-    """A value with so many decimals, or 4 significant digits where that would show nothing but zeros."""
-    text = f"{value:.{digits}f}"
-    return f"{value:.1e}" if value and not float(text) else text
+    """A value with so many decimals; a true minus, as wide as a digit."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:
-    """With its sign; a true minus, as wide as the plus."""
+    """With its sign."""
     return ("+" if value >= 0 else "−") + number(abs(value), digits)
 
 
@@ -174,7 +171,7 @@ def _metric_row(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "text": number(ours.mean, digits),
         "raw": ours.mean,
         "interval": f"{number(ours.low, digits)} – {number(ours.high, digits)}",
-        "strip": Markup(plots.strip(dots, over)),
+        "strip": plots.strip(dots, over),
         "others": [
             {
                 "rule": rule,
@@ -197,12 +194,13 @@ def _comparison(item: Evaluated) -> dict[str, Any] | None:
             continue
         pairs = comparison.values(name)
         means = [sum(pair[side] for pair in pairs) / len(pairs) for side in (0, 1)]
-        rows.append(difference_row(name, found, decimals(name), means, arrow(name), METRICS[name].meaning))
+        rows.append(difference_row(name, found, means))
     times = []
     for stage, found in comparison.step_ms.items():
         both = [each.latency(stage)["step_ms"] for each in (comparison.run, comparison.against)]
-        row = difference_row("step", found, 1, [], "↓", "ms, of steps with the same stamp")
-        times.append(row | {"name": f"{comparison.run.prefix(stage)}step [ms]", "quantiles": both})
+        name = f"{comparison.run.prefix(stage)}step [ms]"
+        row = {"name": name, "better": "↓", "meaning": "of steps with the same stamp", "quantiles": both}
+        times.append(row | _difference(found, 1))
     counters = [{"name": name, "ours": ours, "theirs": theirs} for name, (ours, theirs) in comparison.counters.items()]
     return {
         "pairs": len(comparison.pairs),
@@ -213,23 +211,24 @@ def _comparison(item: Evaluated) -> dict[str, Any] | None:
     }
 
 
-def difference_row(
-    name: str, found: Difference, digits: int, means: Sequence[float], better: str, meaning: str
-) -> dict[str, Any]:
-    """A row of a table of differences, its strip scaled to this row alone."""
+def difference_row(name: str, found: Difference, means: Sequence[float]) -> dict[str, Any]:
+    """A row of a table of differences of one metric."""
+    digits = decimals(name)
+    row = {"name": name, "better": arrow(name), "meaning": METRICS[name].meaning}
+    return row | {"means": [number(mean, digits) for mean in means], **_difference(found, digits + 1)}
+
+
+def _difference(found: Difference, digits: int) -> dict[str, Any]:
+    """The strip is scaled to this row alone."""
     over = plots.padded([found.low, found.high, -found.low, -found.high], zero=True)
     kind = {"better": "good", "worse": "bad"}.get(found.verdict, "soft")
     return {
-        "name": name,
-        "better": better,
-        "meaning": meaning,
-        "means": [number(mean, digits) for mean in means],
         "text": signed(found.mean, digits),
         "raw": found.mean,
         "interval": f"{signed(found.low, digits)} … {signed(found.high, digits)}",
         "verdict": found.verdict,
         "kind": kind,
-        "strip": Markup(plots.strip([Dot(kind, found.mean, found.low, found.high)], over, zero=True)),
+        "strip": plots.strip([Dot(kind, found.mean, found.low, found.high)], over, zero=True),
     }
 
 
@@ -238,7 +237,7 @@ def _bands(evaluation: Evaluation, stage: str) -> list[Band]:
     for each in evaluation.intervals:
         if each.stage == stage:
             label = f"{each.key} missing" if each.missing else each.sentence.rstrip(".")
-            found.append(Band(each.start_s, each.stop_s, label))
+            found.append(Band(each.start_s, each.stop_s, label, f"no-{each.key}" if each.missing else ""))
     return found
 
 
@@ -247,7 +246,7 @@ def _span(evaluation: Evaluation, stage: str) -> tuple[float, float] | None:
     return (min(times), max(times)) if len(times) > 1 and min(times) < max(times) else None
 
 
-def _plots(item: Evaluated) -> list[Markup]:
+def _plots(item: Evaluated) -> list[Html]:
     evaluation, comparison = item.evaluation, item.comparison
     stage, found = evaluation.stage, []
     if stage is None or len(evaluation.scored) < 2:
@@ -266,10 +265,10 @@ def _plots(item: Evaluated) -> list[Markup]:
         ]
         if comparison and theirs:
             other = [theirs.get(frame.number, {}).get(name) for frame in evaluation.scored]
-            series.append(Series(comparison.against.run.name, AGAINST, other))
+            series.append(Series(comparison.against_name, AGAINST, other))
         series.append(Series(RUN, RUN, [frame.scores[RUN].get(name) for frame in evaluation.scored], dots=True))
         note = f"{arrow(name)} {METRICS[name].meaning}"
-        found.append(Markup(plots.line_plot(name, note, x, series, bands, zero=name != "VIF_min", span=span)))
+        found.append(plots.line_plot(name, note, x, series, bands, zero=name != "VIF_min", span=span))
     if comparison and theirs:
         found += _difference_plots(item, theirs, bands, span)
     return found
@@ -277,7 +276,7 @@ def _plots(item: Evaluated) -> list[Markup]:
 
 def _difference_plots(
     item: Evaluated, theirs: Mapping[int, Mapping[str, float]], bands: Sequence[Band], span: tuple[float, float] | None
-) -> list[Markup]:
+) -> list[Html]:
     frames = [frame for frame in item.evaluation.scored if frame.number in theirs]
     found = []
     for name in FIRST:
@@ -287,7 +286,7 @@ def _difference_plots(
         text = plots.line_plot(
             f"{name}, difference", note, [frame.t_s for frame in frames], series, bands, zero=True, span=span
         )
-        found.append(Markup(text))
+        found.append(text)
     return found
 
 
@@ -309,7 +308,7 @@ def _latency(item: Evaluated) -> list[dict[str, Any]]:
     return rows
 
 
-def _latency_plots(evaluation: Evaluation) -> list[Markup]:
+def _latency_plots(evaluation: Evaluation) -> list[Html]:
     found = []
     for stage in evaluation.run.stages:
         lines, prefix = evaluation.run.lines_of(stage), evaluation.prefix(stage)
@@ -328,7 +327,7 @@ def _latency_plots(evaluation: Evaluation) -> list[Markup]:
             found.append(
                 plots.histogram(f"{prefix}{'step' if name == 'step_ms' else 'age'}", words, values, marks, "ms")
             )
-    return [Markup(each) for each in found]
+    return found
 
 
 def _inputs(evaluation: Evaluation) -> list[dict[str, Any]]:

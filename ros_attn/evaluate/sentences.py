@@ -73,12 +73,11 @@ def scored(evaluation: Evaluation) -> str:
 
 def gates(results: Sequence[GateResult]) -> str:
     """Whether the gates passed, and the sentences of those that did not."""
-    failed = [each.sentence for each in results if not each.passed]
+    failed = [each.measured for each in results if not each.passed]
     if not failed:
         return "The only gate passes." if len(results) == 1 else f"All {len(results)} gates pass."
-    return (
-        f"{len(failed)} of {plural(len(results), 'gate')} {'fails' if len(failed) == 1 else 'fail'}: {' '.join(failed)}"
-    )
+    fail = "fails" if len(failed) == 1 else "fail"
+    return f"{len(failed)} of {plural(len(results), 'gate')} {fail}: {'; '.join(failed)}."
 
 
 def beside_baselines(evaluation: Evaluation) -> list[str]:
@@ -93,7 +92,7 @@ def beside_baselines(evaluation: Evaluation) -> list[str]:
 
 def against(comparison: Comparison) -> str:
     """In what a run is better than the other, in what worse."""
-    name = comparison.against.run.name
+    name = comparison.against_name
     same = [each for each in comparison.metrics.values() if each.low == each.high == 0.0]
     if comparison.metrics and len(same) == len(comparison.metrics):
         text = f"Its pictures score exactly as those of {name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,11 +59,15 @@ class GateResult:
         return "pass" if self.passed else "fail"
 
     @property
+    def measured(self) -> str:
+        """``Q_min is 0.3102, wanted is at least 0.35``."""
+        was = "was not measured in this run" if self.value is None else f"is {self.value:.4g}"
+        return f"{self.gate.name} {was}, wanted is {self.gate.wanted}"
+
+    @property
     def sentence(self) -> str:
         """``Q_min is 0.3102, wanted is at least 0.35: fail.``"""
-        if self.value is None:
-            return f"{self.gate.name} was not measured in this run, wanted is {self.gate.wanted}: fail."
-        return f"{self.gate.name} is {self.value:.4g}, wanted is {self.gate.wanted}: {self.verdict}."
+        return f"{self.measured}: {self.verdict}."
 
     def as_dict(self) -> dict[str, Any]:
         gate = self.gate
@@ -131,8 +134,3 @@ def _possible(evaluation: Evaluation) -> set[str]:
     names |= {f"{time}_{quantile}" for time in ("step_ms", "age_ms") for quantile in ("p50", "p95", "p99", "max")}
     names |= {f"{name}.minus_{AGAINST}" for name in names if "." not in name}
     return {evaluation.prefix(stage) + name for stage in evaluation.run.stages for name in names}
-
-
-def worst(results: Mapping[str, list[GateResult]]) -> list[tuple[str, GateResult]]:
-    """The gates that failed, with the run they failed in."""
-    return [(run, result) for run, each in results.items() for result in each if not result.passed]

@@ -77,7 +77,9 @@ def score_set(folder: Path, names: Path | None) -> dict[str, Any]:
 
 def aggregate(rows: list[Mapping[str, float]]) -> dict[str, list[float]]:
     """Mean and standard deviation by metric."""
-    return {key: [float(np.mean([row[key] for row in rows])), float(np.std([row[key] for row in rows]))] for key in KEYS}
+    return {
+        key: [float(np.mean([row[key] for row in rows])), float(np.std([row[key] for row in rows]))] for key in KEYS
+    }
 
 
 def peers(path: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -102,7 +104,9 @@ def run(data: Path) -> dict[str, Any]:
     for name, (folder, names) in SETS.items():
         found["sets"][name] = score_set(data / folder, data / folder / names if names else None)
         rule = found["sets"][name]["methods"]["rule"]
-        print(f"{name}: {found['sets'][name]['pairs']} pairs, Q_min {rule['Q_min'][0]:.3f}, VIF_min {rule['VIF_min'][0]:.3f}")
+        print(
+            f"{name}: {found['sets'][name]['pairs']} pairs, Q_min {rule['Q_min'][0]:.3f}, VIF_min {rule['VIF_min'][0]:.3f}"
+        )
     return found | {"provenance": provenance()}
 
 

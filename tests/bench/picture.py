@@ -1,6 +1,6 @@
 """The README's picture: one hazy moment of the demo's drive, four panels side by side.
 
-    ros-attn demo && python -m tests.bench.picture [--at 5.0] [--out docs/fusion.png]
+ros-attn demo && python -m tests.bench.picture [--at 5.0] [--out docs/fusion.png]
 """
 
 from __future__ import annotations

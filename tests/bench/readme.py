@@ -1,6 +1,6 @@
 """Fills the README's tables from the JSON that the benchmarks wrote.
 
-    python -m tests.bench.readme [--check]
+python -m tests.bench.readme [--check]
 """
 
 from __future__ import annotations

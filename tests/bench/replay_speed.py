@@ -105,9 +105,7 @@ def measure(pairs: int, rounds: int) -> dict[str, Any]:
         "what": f"{pairs} VGA pairs (rgb8 and mono8), {rounds} rounds",
         "bare_rosbags_ms_per_message": spread([1e3 * each / messages for each in bare]),
         "replay_ms_per_message": spread([1e3 * each / messages for each in nothing]),
-        "replay_adds_ms_per_message": spread(
-            [1e3 * (a - b) / messages for a, b in zip(nothing, bare, strict=True)]
-        ),
+        "replay_adds_ms_per_message": spread([1e3 * (a - b) / messages for a, b in zip(nothing, bare, strict=True)]),
         "rule_bag_to_bag_hz": spread([pairs / each for each in rule]),
         "rule_own_ms_per_frame": spread([1e3 * each / pairs for each in own]),
         "provenance": provenance(),

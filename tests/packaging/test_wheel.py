@@ -138,10 +138,17 @@ def test_every_verb_helps_without_extras(installed: Installed) -> None:
     (("node", "infrared_visible_fusion"), "ros"),
     (("doctor",), "ros"),
     (("demo",), "sim"),
-    (("evaluate", "run"), "evaluate"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else value)  # fmt: skip
 def test_an_absent_extra_is_named_in_one_sentence(installed: Installed, arguments: tuple[str, ...], extra: str) -> None:
     error = installed.run(*arguments, code=1)
     assert error.startswith(f"ros-attn {arguments[0]}: ")
     assert error.count("\n") == 1, error
     assert f"ros-attn[{extra}]" in error
+
+
+def test_a_report_without_its_extra_is_refused_in_one_sentence(installed: Installed) -> None:
+    installed.run("replay", "bag", "halved.py:Halved", "--remap", "imu:=/imu", "--out", "unscored")
+    error = installed.run("evaluate", "unscored", code=1)
+    assert error.startswith("ros-attn evaluate: ")
+    assert error.count("\n") == 1, error
+    assert "ros-attn[evaluate]" in error

@@ -11,12 +11,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.context import Context
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
@@ -25,7 +25,7 @@ from ros_attn.codecs import RosMessages, decode, encode, types_of
 from ros_attn.hosts.ros_inputs import message_class
 from ros_attn.values import Value
 
-DEADLINE_S = float(__import__("os").environ.get("DL","30"))
+DEADLINE_S = 30.0
 
 RELIABLE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -101,6 +101,13 @@ class Driver:
         ]
         found = self.call(SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=wanted))
         return [(each.successful, each.reason) for each in found.results]
+
+    def get(self, node: str, *names: str) -> list[Any]:
+        request = GetParameters.Request(names=list(names))
+        return [
+            parameter_value_to_python(each)
+            for each in self.call(GetParameters, f"{node}/get_parameters", request).values
+        ]
 
     def describe(self, node: str, *names: str) -> Any:
         request = DescribeParameters.Request(names=list(names))
