@@ -1,6 +1,6 @@
 """One component as a node, also one of your own; the launch files of the systems start their nodes through it.
 
-    ros2 launch ros_attn component.launch.py component:=my_package.detection:Detector namespace:=robot1
+ros2 launch ros_attn component.launch.py component:=my_package.detection:Detector namespace:=robot1
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Infrared-visible fusion: its node, a bag to play beside it where one is named, RViz where it is wanted.
 
-    ros2 launch ros_attn infrared_visible_fusion.launch.py visible:=/cam0/image_raw infrared:=/flir/image_raw
-    ros2 launch ros_attn infrared_visible_fusion.launch.py bagfile:=drive rviz:=true
+ros2 launch ros_attn infrared_visible_fusion.launch.py visible:=/cam0/image_raw infrared:=/flir/image_raw
+ros2 launch ros_attn infrared_visible_fusion.launch.py bagfile:=drive rviz:=true
 """
 
 from __future__ import annotations

@@ -170,8 +170,11 @@ def yaml_scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        text = repr(value)
-        return text if any(mark in text for mark in ".einf") else text + ".0"
+        if not math.isfinite(value):
+            return repr(value).replace("inf", ".inf").replace("nan", ".nan")
+        # YAML 1.1 reads 1e-07 as text: the mantissa needs its point.
+        mantissa, exponent, power = repr(value).partition("e")
+        return (mantissa if "." in mantissa else mantissa + ".0") + exponent + power
     if isinstance(value, list | tuple):
         return "[" + ", ".join(yaml_scalar(item) for item in value) + "]"
     if isinstance(value, str):

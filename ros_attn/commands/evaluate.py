@@ -14,7 +14,7 @@ import tyro
 from ros_attn.errors import RosAttnError
 from ros_attn.evaluate import report, sentences
 from ros_attn.evaluate.compare import evaluate_pair, partners
-from ros_attn.evaluate.evaluation import Plan, evaluate_run, write
+from ros_attn.evaluate.evaluation import Plan, evaluate_run, write, write_whole
 from ros_attn.evaluate.fusion_run import RUN, Baseline
 from ros_attn.evaluate.recorded_run import RecordedRun, read_run
 from ros_attn.evaluate.sentences import Evaluated
@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
             print(f"{number}/{len(runs)} {each.path}", file=sys.stderr)
         items.append(_evaluated(each, other, plan, options, gates))
     out = options.out or _default_out(runs)
-    report.write(out, report.render(items, str(options.thresholds or "")))
+    write_whole(out, report.render(items, str(options.thresholds or "")))
     print(describe(items))
     print(f"The report: {out}")
     if options.open == "yes":

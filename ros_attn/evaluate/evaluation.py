@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ros_attn.errors import RosAttnError
 from ros_attn.evaluate.bootstrap import LEVEL, RESAMPLES, Estimate, estimate
 from ros_attn.evaluate.fusion_metrics import METRICS
 from ros_attn.evaluate.fusion_run import (
@@ -259,14 +261,24 @@ def _troubles(run: RecordedRun, stage: str | None) -> list[str]:
 
 
 def write(folder: Path, document: Mapping[str, Any], frames: Sequence[FrameScore]) -> None:
-    """evaluation.json and, with pictures, evaluation.jsonl: written beside, then renamed."""
-    texts = {"evaluation.json": json.dumps(document, indent=2, allow_nan=False) + "\n"}
+    """evaluation.json and, with pictures, evaluation.jsonl."""
+    write_whole(folder / "evaluation.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
     if frames:
-        texts["evaluation.jsonl"] = "".join(json.dumps(frame.as_dict(), allow_nan=False) + "\n" for frame in frames)
-    for name, text in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text)
-        partial.rename(folder / name)
+        lines = (json.dumps(frame.as_dict(), allow_nan=False) + "\n" for frame in frames)
+        write_whole(folder / "evaluation.jsonl", "".join(lines))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside, then rename, so that a file is never half; RosAttnError where that is not permitted."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise RosAttnError(f"{path} cannot be written: {error.strerror or error}; make room or permit it.") from None
 
 
 def _numbers(counters: Mapping[str, Any]) -> dict[str, float]:

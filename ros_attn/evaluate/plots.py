@@ -173,7 +173,7 @@ def line_plot(
         )
     for each in drawn:
         shapes.append(f'<path class="line {each.kind}" d="{_path(across, up, xs, each.y, bands)}"/>')
-        if each.dots and len(xs) <= 150:
+        if each.dots and len(xs) <= 60:
             shapes.append(f'<path class="dot {each.kind}" d="{_dots(across, up, xs, each.y)}"/>')
     legend = [(each.label, each.kind) for each in drawn if each.label]
     legend += dict.fromkeys((band.label, f"band {band.kind}".strip()) for band in bands)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from ros_attn.errors import listed
@@ -53,14 +52,6 @@ def render(items: Sequence[Evaluated], thresholds: str = "") -> str:
         "title": views[0]["title"] if single else plural(len(items), "run"),
     }
     return environment.from_string(source).render(page).lstrip() + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Beside, then renamed, so that a report is never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
 
 
 def moments(item: Evaluated) -> list[Moment]:

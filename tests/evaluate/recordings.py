@@ -35,24 +35,29 @@ def drive(
     infrared_late_ns: int = 0,
     names: Callable[[int], str] | None = None,
     seed: int = 0,
+    back_at: int | None = None,
 ) -> Path:
     """Ten pairs a second. ``counts``: infrared in 16 bits that drift; ``grey``: a mono visible camera;
-    ``infrared_late_ns`` is added to infrared stamps."""
+    ``infrared_late_ns`` is added to infrared stamps; from frame ``back_at`` on stamps are 5 s earlier."""
     with BagWriter(path) as bag:
         for k in range(count):
-            stamp = T0 + k * PERIOD_NS
+            arrival = stamp = T0 + k * PERIOD_NS
+            if back_at is not None and k >= back_at:
+                stamp -= 5 * 10**9
             if names is not None:
-                bag.write("/pair_name", Text(stamp, names(k)), stamp)
+                bag.write("/pair_name", Text(arrival, names(k)), arrival)
             visible, infrared = picture(k, 1 + seed), picture(k, 2 + seed)
             if not without_visible(k):
                 colours = np.stack([visible, 0.8 * visible, 255 - visible], axis=-1)
                 data, encoding = (visible, "mono8") if grey else (colours, "rgb8")
-                bag.write("/visible/image", Image(stamp, data.astype(np.uint8), encoding, "visible"), stamp + 10**6)
+                bag.write("/visible/image", Image(stamp, data.astype(np.uint8), encoding, "visible"), arrival + 10**6)
             if not without_infrared(k):
                 data, encoding = (7000 + 30 * k + 10 * infrared, "16UC1") if counts else (infrared, "mono8")
                 pixels = data.astype(np.uint16 if counts else np.uint8)
                 bag.write(
-                    "/infrared/image", Image(stamp + infrared_late_ns, pixels, encoding, "infrared"), stamp + 2 * 10**6
+                    "/infrared/image",
+                    Image(stamp + infrared_late_ns, pixels, encoding, "infrared"),
+                    arrival + 2 * 10**6,
                 )
     return path
 

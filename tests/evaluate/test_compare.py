@@ -54,6 +54,13 @@ def test_interval_widens_where_neighbours_are_alike() -> None:
     assert 1.5 < (alike.high - alike.low) / (alone.high - alone.low) < 2.1
 
 
+def test_long_sequences_have_the_same_interval() -> None:
+    values = np.random.default_rng(0).normal(5.0, 1.0, 100_003)
+    found = estimate(values.tolist(), 0)
+    assert found is not None and found.n == 100_003 and found.mean == pytest.approx(float(values.mean()))
+    assert found.high - found.low == pytest.approx(2 * 1.96 / math.sqrt(100_003), rel=0.15)
+
+
 def test_runs_count_alike_and_few_of_them_say_little() -> None:
     rng = np.random.default_rng(0)
     groups = [(level + rng.normal(0, 0.01, count)).tolist() for level, count in ((0.0, 300), (1.0, 10))]

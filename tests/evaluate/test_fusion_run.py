@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ros_attn.bag import BagReader
+from ros_attn.cli import main
 from ros_attn.component import Component, Out, Sync
 from ros_attn.errors import RosAttnError
 from ros_attn.evaluate.evaluation import Plan, evaluate_run
@@ -97,6 +98,7 @@ def test_baselines_are_rounded_as_the_protocol_says() -> None:
     [
         pytest.param((), id="every message"),
         pytest.param(("--mode", "as-deployed", "--latency", "0.23"), id="as deployed"),
+        pytest.param(("--mode", "as-deployed"), id="as deployed, measured"),
         pytest.param(("--input", "infrared.time_offset_s=-0.05", "--slop-s", "0.01"), id="time offset"),
         pytest.param(("--input", "visible.max_rate_hz=4", "--pairing", "hold"), id="hold"),
         pytest.param(("--start", "1.15", "--duration", "1.2"), id="part of the bag"),
@@ -119,6 +121,19 @@ def test_evaluation_sees_exactly_what_the_component_fused(tmp_path: Path, flags:
         assert np.array_equal(np.clip(np.rint(fused), 0, 255), step.outputs["fused"].data)  # type: ignore[union-attr]
     assert steps == run.stages[STAGE]["runs"]["steps"] > 0
     assert both >= 5
+
+
+def test_bag_whose_stamps_jump_back(tmp_path: Path) -> None:
+    """The runtime resets, the gain with it; the picture is that of the rule again, and a report can be written."""
+    bag = drive(tmp_path / "bag", 24, counts=True, grey=True, back_at=12)
+    run = read_run(replayed(bag, tmp_path / "run"))
+    assert run.stages[STAGE]["runs"]["resets"] == 1
+    for step in fused_steps(run, bag, STAGE):
+        aligned = aligned_infrared(step)
+        assert aligned is not None
+        fused, _ = rule.fuse(aligned[0], step.inputs["visible"].data.astype(np.float32))
+        assert np.array_equal(np.clip(np.rint(fused), 0, 255), step.outputs["fused"].data)  # type: ignore[union-attr]
+    assert main(["evaluate", str(run.path)]) == 0
 
 
 def test_uncovered_parts_are_left_out(tmp_path: Path) -> None:

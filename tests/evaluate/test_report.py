@@ -165,7 +165,7 @@ def test_evaluation_leaves_nothing_half_written(folder: Path) -> None:
 
 
 class Doubler(Component):
-    """Twice the number; fails on every fourth."""
+    """Twice the number."""
 
     inputs: ClassVar = {"number": Sync(FloatArray, "in")}
     outputs: ClassVar = {"number": Out(FloatArray, "out")}
@@ -187,6 +187,9 @@ def test_run_of_another_component_gets_the_general_sections(tmp_path: Path, caps
     assert "<h2>Metrics" not in text and "<img" not in text
     assert json.loads((run / "evaluation.json").read_text())["figures"]["steps"] == 20
     assert not (run / "evaluation.jsonl").exists()
+    assert main(["evaluate", str(run), "--against", str(run)]) == 0
+    assert "A step of doubler takes as long." in capsys.readouterr().out
+    assert "<h2>Against" in (run / "report.html").read_text()
 
 
 def test_run_without_steps_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +208,7 @@ def test_run_without_steps_says_why(tmp_path: Path, capsys: pytest.CaptureFixtur
         ([], "Which run is to be evaluated?"),
         (["{}/none"], "There is no run"),
         (["{}/run", "--every", "0"], "--every 0: take 1 for every picture"),
+        (["{}/run", "--every", "9", "--out", "{}/gates.yaml/x.html"], "cannot be written: File exists"),
         (["{}/run", "--out", "{}"], "is a folder; name the file"),
         (["{}/run", "{}/run", "--bag", "{}/bag"], "the bag of one run"),
         (["{}/run", "--bag", "{}/moved"], "is not at"),

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import xml.etree.ElementTree as ElementTree
 from dataclasses import fields
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIG = LAUNCH / "config"
 FILES = sorted(path.name for path in LAUNCH.glob("*.launch.py"))
 REQUIRED = {("component.launch.py", "component"), ("replay_evaluate.launch.py", "bagfile")}
-EXAMPLE = re.compile(r"^    ros2 launch ros_attn (\S+)(.*)$", re.MULTILINE)
+EXAMPLE = re.compile(r"^ *ros2 launch ros_attn (\S+)(.*)$", re.MULTILINE)
 LAUNCH_ROS = pytest.mark.skipif(
     find_spec("launch_ros") is None, reason="launch_ros comes with ROS and is not on PyPI; source ROS to run this"
 )
@@ -47,7 +46,8 @@ def declared(file: str) -> dict[str, dict[str, ast.expr]]:
 
 
 def strings(file: str) -> set[str]:
-    return {node.value for node in ast.walk(tree(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    constants = (node.value for node in ast.walk(tree(file)) if isinstance(node, ast.Constant))
+    return {value for value in constants if isinstance(value, str)}
 
 
 def test_the_files_there_are() -> None:
@@ -95,13 +95,15 @@ def test_python_files_import_the_standard_library_and_launch_alone() -> None:
 
 
 def test_fusion_arguments_are_parameters_and_topics_of_the_component() -> None:
-    [topics] = [
-        ast.literal_eval(ast.Tuple([key for key in node.value.keys if key], ast.Load()))
+    [table] = [
+        node.value
         for node in ast.walk(tree("infrared_visible_fusion.launch.py"))
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "topics" and isinstance(node.value, ast.Dict)
-    ]  # fmt: skip
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "topics"
+    ]
+    assert isinstance(table, ast.Dict)
+    topics = [ast.literal_eval(key) for key in table.keys if key]
     wiring = InfraredVisibleFusion(FusionParams(align="calibration")).wiring()
-    assert set(topics) == {policy.topic for policy in wiring.inputs.values() if hasattr(policy, "topic")}
+    assert set(topics) == {getattr(policy, "topic", None) for policy in wiring.inputs.values()} - {None}
     arguments = declared("infrared_visible_fusion.launch.py")
     known = parameters.fields_of(FusionParams)
     assert {"model", "align"} <= set(known) & set(arguments)
@@ -173,7 +175,7 @@ def test_the_interpreter_is_that_of_the_package(place: str, tmp_path: Path, monk
     folders = {"installed": tmp_path / "prefix", "checkout": here.parent / ".venv", "active": tmp_path / "active"}
     monkeypatch.setenv("VIRTUAL_ENV", str(folders["active"]))
     order = list(folders)
-    for name in order[order.index(place):] if place in folders else []:
+    for name in order[order.index(place) :] if place in folders else []:
         folders[name].mkdir(parents=True, exist_ok=True)
         (folders[name] / "pyvenv.cfg").touch()
     space = {"HERE": here, "Path": Path, "os": os, "sys": sys}
@@ -255,10 +257,7 @@ def test_name_namespace_parameters_and_topics_reach_the_node(tmp_path: Path) -> 
 @LAUNCH_ROS
 def test_a_launch_argument_wins_over_a_file_that_names_the_node(tmp_path: Path) -> None:
     file = tmp_path / "robot.yaml"
-    file.write_text(textwrap.dedent("""
-        /infrared_visible_fusion:
-          ros__parameters: {align: homography, depth_m: 33.0}
-    """))
+    file.write_text("/infrared_visible_fusion: {ros__parameters: {align: homography, depth_m: 33.0}}\n")
     given = {"params_file": str(file), "align": "same", "use_sim_time": "true"}
     [record] = started(tmp_path, ("infrared_visible_fusion.launch.py", given))
     found = ros_parameters(record)

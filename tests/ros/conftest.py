@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,10 +120,12 @@ def node_process(domain_id: int, tmp_path: Path) -> Iterator[Callable[..., NodeP
 
 
 @pytest.fixture
-def node(node_process: Callable[..., NodeProcess]) -> Callable[..., NodeProcess]:
-    """``node(component, *ros_args)``: a node in a process, with ten diagnostics a second."""
+def node(driver: Driver, node_process: Callable[..., NodeProcess]) -> Callable[..., NodeProcess]:
+    """``node(component, *ros_args)``: a node in a process that reports ten times a second, and the driver knows it."""
 
-    def start(component: str, *ros_args: str) -> NodeProcess:
-        return node_process(component, "--ros-args", "-p", "diagnostics_period_s:=0.1", *ros_args)
+    def start(component: str, *ros_args: str, name: str = "", flags: Sequence[str] = ()) -> NodeProcess:
+        process = node_process(component, *flags, "--ros-args", "-p", "diagnostics_period_s:=0.1", *ros_args)
+        driver.meet(name or f"/{component.rpartition(':')[2].lower()}")
+        return process
 
     return start

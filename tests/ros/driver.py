@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from ros_attn.codecs import RosMessages, decode, encode, types_of
 from ros_attn.hosts.ros_inputs import message_class
@@ -31,6 +32,16 @@ RELIABLE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
+SERVICES = (
+    (ChangeState, "change_state"),
+    (GetState, "get_state"),
+    (SetParameters, "set_parameters"),
+    (GetParameters, "get_parameters"),
+    (DescribeParameters, "describe_parameters"),
+    (Trigger, "reset"),
+    (Trigger, "save"),
+)
+
 
 class Driver:
     """A plain node that spins in a thread; every wait is on an event, with a deadline."""
@@ -41,6 +52,7 @@ class Driver:
         self.node = Node(name, context=self.context)
         self.changed = threading.Condition()
         self._messages = RosMessages()
+        self._clients: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._stop = threading.Event()
@@ -76,45 +88,54 @@ class Driver:
     def listener(self, topic: str, value_type: type[Value], qos: QoSProfile) -> Listener:
         return Listener(self, topic, types_of(value_type)[0], qos)
 
-    def call(self, service_type: Any, name: str, request: Any) -> Any:
-        client = self.node.create_client(service_type, name)
+    def meet(self, node: str) -> None:
+        """Wait until a node reports, with clients of its services made before that.
+
+        A response is lost where the server has not found the client's reader yet. Readers are announced in
+        the order in which they are made, so who has found the one of diagnostics has found the clients'.
+        """
+        for service_type, name in SERVICES:
+            self._clients[f"{node}/{name}"] = self.node.create_client(service_type, f"{node}/{name}")
+        if not hasattr(self, "diagnosed"):
+            self.diagnosed = Diagnosed(self)
+        self.diagnosed.wait(node, lambda status, values: True, f"a report of {node}")
+
+    def call(self, name: str, request: Any) -> Any:
+        client = self._clients[name]
         assert client.wait_for_service(DEADLINE_S), f"no service {name}"
         future = client.call_async(request)
         future.add_done_callback(self.notify)
         self.wait(future.done, f"an answer of {name}")
-        self.node.destroy_client(client)
         return future.result()
 
     # -- what tests ask of every node -------------------------------------------------------------------
 
     def state(self, node: str) -> str:
-        return self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label
+        return self.call(f"{node}/get_state", GetState.Request()).current_state.label
 
     def change(self, node: str, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return self.call(ChangeState, f"{node}/change_state", request).success
+        return self.call(f"{node}/change_state", request).success
 
     def set(self, node: str, **values: Any) -> list[tuple[bool, str]]:
         """``ros2 param set``; dots of names are written as ``__``."""
         wanted: list[ParameterMessage] = [
             Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
         ]
-        found = self.call(SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=wanted))
+        found = self.call(f"{node}/set_parameters", SetParameters.Request(parameters=wanted))
         return [(each.successful, each.reason) for each in found.results]
 
     def get(self, node: str, *names: str) -> list[Any]:
         request = GetParameters.Request(names=list(names))
-        return [
-            parameter_value_to_python(each)
-            for each in self.call(GetParameters, f"{node}/get_parameters", request).values
-        ]
+        return [parameter_value_to_python(each) for each in self.call(f"{node}/get_parameters", request).values]
+
+    def trigger(self, service: str) -> tuple[bool, str]:
+        answer = self.call(service, Trigger.Request())
+        return answer.success, answer.message
 
     def describe(self, node: str, *names: str) -> Any:
         request = DescribeParameters.Request(names=list(names))
-        return self.call(DescribeParameters, f"{node}/describe_parameters", request).descriptors
-
-    def diagnostics(self) -> Diagnosed:
-        return Diagnosed(self)
+        return self.call(f"{node}/describe_parameters", request).descriptors
 
     def ready(self, node: str) -> str:
         """The latched line of a node, once it is there."""

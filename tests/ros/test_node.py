@@ -13,11 +13,10 @@ pytest.importorskip("rclpy")
 
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import ParameterType
-from std_srvs.srv import Trigger
 
 from ros_attn.errors import ParameterError, RosAttnError
 from ros_attn.values import FloatArray, Imu
-from tests.ros.driver import BEST_EFFORT, LATCHED, RELIABLE, Driver
+from tests.ros.driver import BEST_EFFORT, RELIABLE, Driver
 
 if TYPE_CHECKING:
     from ros_attn.hosts.ros import RosHost
@@ -39,22 +38,20 @@ class Bench:
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.diagnosed = driver.diagnostics()
         self.scaled = driver.listener("/scaled", Imu, RELIABLE)
         self.imu = driver.publisher("/imu", Imu, RELIABLE)
-        self.stamp_ns = driver.node.get_clock().now().nanoseconds
+        self.behind_ns = 0
 
     def connected(self) -> Bench:
         self.imu.wait_for_subscriber()
         self.scaled.wait_for_publisher()
-        self.diagnosed.newest.clear()
-        self.diagnosed.connected(NODE, ["imu"], ["scaled"])
+        self.driver.diagnosed.connected(NODE, ["imu"], ["scaled"])
         return self
 
     def send(self, turn: float = 1.0) -> int:
-        self.stamp_ns += 10_000_000
-        self.imu.send(imu(self.stamp_ns, turn))
-        return self.stamp_ns
+        stamp_ns = self.driver.node.get_clock().now().nanoseconds - self.behind_ns
+        self.imu.send(imu(stamp_ns, turn))
+        return stamp_ns
 
     def step(self, turn: float = 1.0) -> Any:
         return self.scaled.with_stamp(self.send(turn))
@@ -135,10 +132,9 @@ def test_a_component_that_does_not_configure_at_the_start_ends_the_host(host: Ho
 
 
 def test_a_step_that_raises_is_never_silently_dead(driver: Driver, node: Start, bench: Bench) -> None:
-    diagnosed = bench.diagnosed
     node(SCALE, "-p", "trouble:=step_bug")
     bench.connected().send()
-    status, values = diagnosed.wait(NODE, lambda status, _: status.level == b"\x02", "an error")
+    status, values = driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x02", "an error")
     assert status.message == ("The component failed and the node is inactive (ValueError: a bug in step); see the log.")
     assert values["state"] == "inactive"
     assert driver.state(NODE) == "inactive"
@@ -146,21 +142,20 @@ def test_a_step_that_raises_is_never_silently_dead(driver: Driver, node: Start, 
     assert driver.change(NODE, Transition.TRANSITION_ACTIVATE)
     # What was ready before the failure is worked off first.
     assert bench.connected().step().angular_velocity[0] == 2.0
-    diagnosed.wait(NODE, lambda status, _: status.level == b"\x00", "no error any more")
+    driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x00", "no error any more")
 
 
 def test_a_step_that_refuses_its_input_is_counted_and_the_node_goes_on(
     driver: Driver, node: Start, bench: Bench
 ) -> None:
-    diagnosed = bench.diagnosed
     node(SCALE, "-p", "trouble:=step")
     bench.connected().send()
     message = "The last step gave nothing: imu has no angular velocity."
-    _, values = diagnosed.wait(NODE, lambda status, _: status.message == message, message)
+    _, values = driver.diagnosed.wait(NODE, lambda status, _: status.message == message, message)
     assert (values["failed"], values["steps"]) == ("1", "0")
     assert driver.set(NODE, trouble="") == [(True, "")]
     assert bench.step().frame_id == "step 1"
-    diagnosed.wait(NODE, lambda status, _: status.level == b"\x00", "no error any more")
+    driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x00", "no error any more")
 
 
 def test_the_host_raises_when_its_spin_thread_dies(host: Host) -> None:
@@ -266,52 +261,45 @@ def test_reset_and_save(driver: Driver, node: Start, bench: Bench, tmp_path: Pat
     bench.connected().step()
     assert bench.step().frame_id == "step 2"
     assert driver.set(NODE, save_path=str(tmp_path / "map")) == [(True, "")]
-    answer = driver.call(Trigger, f"{NODE}/save", Trigger.Request())
-    assert (answer.success, answer.message) == (True, f"Saved to {tmp_path / 'map'}.")
+    assert driver.trigger(f"{NODE}/save") == (True, f"Saved to {tmp_path / 'map'}.")
     assert (tmp_path / "map").read_text() == "2 steps"
-    assert driver.call(Trigger, f"{NODE}/reset", Trigger.Request()).success
+    assert driver.trigger(f"{NODE}/reset")[0]
     assert bench.step().frame_id == "step 1"
     driver.set(NODE, save_path=str(tmp_path / "refused"))
-    answer = driver.call(Trigger, f"{NODE}/save", Trigger.Request())
-    assert (answer.success, answer.message) == (
+    assert driver.trigger(f"{NODE}/save") == (
         False, f"Not saved to {tmp_path / 'refused'}: There is nothing to save yet."
     )  # fmt: skip
     assert driver.change(NODE, Transition.TRANSITION_DEACTIVATE)
-    answer = driver.call(Trigger, f"{NODE}/reset", Trigger.Request())
-    assert (answer.success, answer.message) == (False, "The node is inactive: there is nothing to reset.")
+    assert driver.trigger(f"{NODE}/reset") == (False, "The node is inactive: there is nothing to reset.")
 
 
 def test_diagnostics_and_latency(driver: Driver, node: Start, bench: Bench) -> None:
-    diagnosed = bench.diagnosed
     latency = driver.listener(f"{NODE}/debug/latency", FloatArray, BEST_EFFORT)
     node(SCALE, "-p", "warn_latency_ms:=500.0", "-p", "error_latency_ms:=5000.0")
     bench.connected()
     latency.wait_for_publisher()
     for _ in range(3):
         bench.step()
-    _, values = diagnosed.wait(NODE, lambda _, values: values.get("steps") == "3", "three steps")
+    _, values = driver.diagnosed.wait(NODE, lambda _, values: values.get("steps") == "3", "three steps")
     assert values["input imu"] == "imu: 3 received, 3 matched"
     assert float(values["step_p50_ms"]) <= float(values["step_p99_ms"]) < 1e3
     stamp_to_publish, arrival_to_publish, step = latency.wait(1)[-1].data
     assert step <= arrival_to_publish < stamp_to_publish + 100
     assert set(values) >= {"age_p50_ms", "age_p99_ms", "failed", "resets", "skipped_backlog", "state"}
-    bench.stamp_ns -= 900_000_000
-    bench.imu.close()
-    bench.imu = driver.publisher("/imu", Imu, LATCHED).wait_for_subscriber()
-    driver.call(Trigger, f"{NODE}/reset", Trigger.Request())
+    driver.trigger(f"{NODE}/reset")
+    bench.behind_ns = 900_000_000
     bench.step()
-    status, _ = diagnosed.wait(NODE, lambda status, _: status.level == b"\x01", "a warning")
+    status, _ = driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x01", "a warning")
     assert "From stamp to publish" in status.message
     assert status.message.endswith("ms pass, above 500 ms.")
 
 
 def test_old_stamps_are_explained(driver: Driver, node: Start, bench: Bench) -> None:
-    diagnosed = bench.diagnosed
     node(SCALE)
     bench.connected()
-    bench.stamp_ns -= 48 * 3600 * 1_000_000_000
+    bench.behind_ns = 48 * 3600 * 1_000_000_000
     bench.step()
-    message = diagnosed.message(NODE, "behind this node's clock")
+    message = driver.diagnosed.message(NODE, "behind this node's clock")
     assert message == (
         "Stamps are 48 h behind this node's clock: play the bag with --clock and set use_sim_time, "
         "or set the sensor's clock."
@@ -319,17 +307,16 @@ def test_old_stamps_are_explained(driver: Driver, node: Start, bench: Bench) -> 
 
 
 def test_a_component_without_state_rests_while_nobody_listens(driver: Driver, node: Start) -> None:
-    diagnosed = driver.diagnostics()
-    node(f"{COMPONENTS}:Idle", "-r", "__node:=scale")
+    node(f"{COMPONENTS}:Idle", "-r", "__node:=scale", name=NODE)
     speaker = driver.publisher("/imu", Imu, RELIABLE).wait_for_subscriber()
-    diagnosed.connected(NODE, ["imu"])
+    driver.diagnosed.connected(NODE, ["imu"])
     stamp_ns = driver.node.get_clock().now().nanoseconds
     for k in range(5):
         speaker.send(imu(stamp_ns + k))
-    _, values = diagnosed.wait(NODE, lambda _, values: values.get("idle") == "5", "five steps left out")
+    _, values = driver.diagnosed.wait(NODE, lambda _, values: values.get("idle") == "5", "five steps left out")
     assert values["steps"] == "0"
     assert values["input imu"] == "imu: 5 received, 5 matched"
     scaled = driver.listener("/scaled", Imu, RELIABLE).wait_for_publisher()
-    diagnosed.connected(NODE, ["imu"], ["scaled"])
+    driver.diagnosed.connected(NODE, ["imu"], ["scaled"])
     speaker.send(imu(stamp_ns + 10))
     assert scaled.with_stamp(stamp_ns + 10).frame_id == "step 1"

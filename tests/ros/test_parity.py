@@ -71,18 +71,16 @@ def replayed(messages: list[tuple[str, Image]], folder: Path, **params: Any) -> 
 
 @pytest.mark.parametrize("run", range(RUNS))
 def test_node_gives_the_bytes_of_a_replay(
-    run: int, driver: Driver, node_process: Callable[..., NodeProcess], tmp_path: Path
+    run: int, driver: Driver, node: Callable[..., NodeProcess], tmp_path: Path
 ) -> None:
     fused, trust = driver.listener("/fused/image", Image, RELIABLE), driver.listener(TRUST, Image, RELIABLE)
-    diagnosed = driver.diagnostics()
-    node = node_process("infrared_visible_fusion", "--ros-args", "-p", "qos:=lossless", "-p", "missing_after_s:=0.0")
-    driver.ready(NODE)
+    process = node("infrared_visible_fusion", "-p", "qos:=lossless", "-p", "missing_after_s:=0.0")
     fused.wait_for_publisher()
     trust.wait_for_publisher()
     speakers = {name: driver.publisher(f"/{name}/image", Image, RELIABLE) for name in ("visible", "infrared")}
     for speaker in speakers.values():
         speaker.wait_for_subscriber()
-    diagnosed.connected(NODE, ("visible", "infrared"), ("fused", "trust"))
+    driver.diagnosed.connected(NODE, ("visible", "infrared"), ("fused", "trust"))
     images = list(pairs(PAIRS, seed=run))
     order: list[tuple[str, Image]] = []
     for name, k in interleaved(PAIRS, seed=run):
@@ -94,10 +92,10 @@ def test_node_gives_the_bytes_of_a_replay(
             fused.with_stamp(images[k][0].stamp_ns)
     trust.wait(PAIRS)
     whole = f"{PAIRS} received, {PAIRS} matched"
-    _, values = diagnosed.wait(NODE, lambda _, values: values.get("steps") == str(PAIRS), "all steps counted")
+    _, values = driver.diagnosed.wait(NODE, lambda _, values: values.get("steps") == str(PAIRS), "all steps counted")
     assert values["input visible"] == f"visible/image: {whole}"
     assert values["input infrared"] == f"infrared/image: {whole}"
-    assert node.stop() == 0
+    assert process.stop() == 0
     live = {("fused", each.stamp_ns): field_bytes(each) for each in fused.values}
     live |= {("trust", each.stamp_ns): field_bytes(each) for each in trust.values}
     expected = replayed(order, tmp_path, missing_after_s=0.0)
@@ -115,25 +113,23 @@ def counts(sentence: str) -> tuple[int, int]:
 
 
 def test_loss_is_counted_and_the_journal_has_the_nodes_bytes(
-    driver: Driver, node_process: Callable[..., NodeProcess], tmp_path: Path
+    driver: Driver, node: Callable[..., NodeProcess], tmp_path: Path
 ) -> None:
     """Sensor-data QoS, and a node that stands still while 60 pairs come: what is not received is lost."""
     path = tmp_path / "run.mcap"
     fused, trust = driver.listener("/fused/image", Image, RELIABLE), driver.listener(TRUST, Image, RELIABLE)
-    diagnosed = driver.diagnostics()
     # Only what goes in is to be lost.
     overrides = [f"qos_overrides.{topic}.publisher.{policy}" for topic in ("/fused/image", TRUST)
                  for policy in ("reliability:=reliable", "depth:=100")]  # fmt: skip
     rules = [word for override in overrides for word in ("-p", override)]
-    node = node_process("infrared_visible_fusion", "--journal", str(path), "--ros-args", *rules)
-    driver.ready(NODE)
+    process = node("infrared_visible_fusion", *rules, flags=["--journal", str(path)])
     fused.wait_for_publisher()
     trust.wait_for_publisher()
     visible = driver.publisher("/visible/image", Image, BEST_EFFORT)
     infrared = driver.publisher("/infrared/image", Image, BEST_EFFORT)
     visible.wait_for_subscriber()
     infrared.wait_for_subscriber()
-    diagnosed.connected(NODE, ("visible", "infrared"), ("fused", "trust"))
+    driver.diagnosed.connected(NODE, ("visible", "infrared"), ("fused", "trust"))
     now_ns = driver.node.get_clock().now().nanoseconds
     images = list(pairs(75, seed=7, start_ns=now_ns))
 
@@ -145,21 +141,21 @@ def test_loss_is_counted_and_the_journal_has_the_nodes_bytes(
                 fused.with_stamp(seen.stamp_ns)
 
     send(slice(0, 5), one_by_one=True)
-    node.send(signal.SIGSTOP)
+    process.send(signal.SIGSTOP)
     send(slice(5, 65), one_by_one=False)
-    node.send(signal.SIGCONT)
+    process.send(signal.SIGCONT)
     send(slice(65, 75), one_by_one=True)
 
     def complete(_: Any, values: dict[str, str]) -> bool:
         return all(sum(counts(values.get(f"input {name}", ""))) == 75 for name in ("visible", "infrared"))
 
-    _, values = diagnosed.wait(NODE, complete, "received and lost together what was published")
+    _, values = driver.diagnosed.wait(NODE, complete, "received and lost together what was published")
     for name in ("visible", "infrared"):
         received, lost = counts(values[f"input {name}"])
         print(values[f"input {name}"])
         assert received + lost == 75
         assert lost >= 40
-    assert node.stop() == 0
+    assert process.stop() == 0
     assert not list(tmp_path.glob("*.partial"))
     outcomes = list(journal.replay(path))
     assert all(outcome.reproduced for outcome in outcomes)
