@@ -71,12 +71,17 @@ class InputCounters:
     def as_dict(self) -> dict[str, int]:
         return {name: count for name, count in vars(self).items() if name != "nearest_s"}
 
-    def sentence(self, topic: str, slop_s: float | None = None) -> str:
-        """``infrared/image: 212 received, 0 matched; nearest stamp differs by 41 ms, slop is 20 ms``."""
+    def sentence(self, topic: str, slop_s: float | None = None, waiting: int = 0) -> str:
+        """``infrared/image: 212 received, 0 matched; nearest stamp differs by 41 ms, slop is 20 ms``.
+
+        ``waiting``: messages still queued, such as those undecided at the end of a bag.
+        """
         parts = [f"{self.received} received", f"{self.matched} matched"]
         for name in ("late", "dropped", "thinned", "superseded", "overflow", "undecodable", "lost"):
             if count := getattr(self, name):
                 parts.append(f"{count} {name}")
+        if waiting:
+            parts.append(f"{waiting} waiting")
         if self.missing:
             parts.append(f"missing in {self.missing} steps")
         text = f"{topic}: " + ", ".join(parts)

@@ -386,7 +386,7 @@ class Runtime:
         found = []
         for queue in self.queues.values():
             slop = queue.policy.slop_s if isinstance(queue.policy, Sync) else None
-            found.append(queue.counters.sentence(queue.policy.topic, slop))
+            found.append(queue.counters.sentence(queue.policy.topic, slop, len(queue.entries)))
         return found
 
 

@@ -163,9 +163,9 @@ class Replay:
             value = self._decode(message)
             if value is not None:
                 yield from self._deliver(message.topic, value, message.arrival_ns, later, order)
-        # Time goes on after the last message: deadlines strike, busy components finish, outputs arrive.
-        now_ns = self.last_ns + to_ns(1.0)
-        yield from self._until(now_ns, grid, tick, later, order)
+        # The recording has ended and says nothing of later silence: no deadline strikes any more, but busy
+        # components finish and their outputs arrive.
+        now_ns = self.last_ns
         while (due_ns := self._due(later)) is not None:
             yield from self._until(due_ns, grid, grid.last(now_ns), later, order)
             now_ns = due_ns

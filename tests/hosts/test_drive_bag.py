@@ -67,7 +67,7 @@ def test_fusion_by_calibration_over_it(drive: Path) -> None:
         records = list(replay.steps())
     missing = ["infrared" in record.conditions for record in records]
     assert missing.count(False) == 15
-    assert missing.count(True) == 5
+    assert missing.count(True) == 2  # those whose patience ran out before the bag ended
     assert records[0].figures["infrared_coverage"] == pytest.approx(1.0, abs=0.01)
     fused = records[3].outputs["fused"]
     assert isinstance(fused, Image) and fused.data.shape == (120, 160, 3)

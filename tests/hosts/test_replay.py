@@ -215,13 +215,14 @@ def test_a_silent_camera_is_passed_through_and_flagged(tmp_path: Path) -> None:
     assert main(["replay", str(tmp_path / "bag"), "infrared_visible_fusion", "--out", str(tmp_path / "run")]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     flagged = [(line["now_ns"] - T0) // (100 * MS) for line in lines if "conditions" in line]
-    assert flagged == list(range(5, 20))
+    # The bag ends at 1.9 s: whether infrared is missing at 1.7 s and later, it does not say.
+    assert flagged == list(range(5, 17))
     assert "infrared is missing: visible passes through alone." in lines[-1]["conditions"]["infrared"]
     with BagReader(tmp_path / "run" / "outputs") as bag:
         fused = [bag.decode(message) for message in bag.messages(["/fused/image"])]
     last = fused[-1]
     assert isinstance(last, Image)
-    np.testing.assert_array_equal(last.data, scene(0, "rgb8", seed=19).data)
+    np.testing.assert_array_equal(last.data, scene(0, "rgb8", seed=16).data)
 
 
 def test_existing_output_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

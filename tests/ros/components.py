@@ -73,7 +73,7 @@ class Ticks(Component):
     """A step for every tenth of a second of the arrival clock."""
 
     inputs: ClassVar = {"imu": Hold(Imu, "imu")}
-    outputs: ClassVar = {"ticks": Out(FloatArray, "ticks")}
+    outputs: ClassVar = {"ticks": Out(FloatArray, "ticks", kind="sensor")}
     trigger: ClassVar = Timer(10.0)
     resets: int = 0
 

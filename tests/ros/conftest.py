@@ -91,6 +91,10 @@ class NodeProcess:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def text(self) -> str:
+        """What it printed so far."""
+        return self.log.read_text()
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Ask it to end; its exit code."""
         self.process.send_signal(number)

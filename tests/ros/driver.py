@@ -168,7 +168,10 @@ class Speaker:
         return self
 
     def send(self, value: Value) -> None:
-        self._publisher.publish(encode(value, self._driver._messages, self._msgtype))
+        self.publish(encode(value, self._driver._messages, self._msgtype))
+
+    def publish(self, message: Any) -> None:
+        self._publisher.publish(message)
         self.sent += 1
 
     def close(self) -> None:
