@@ -163,6 +163,9 @@ def _sentences(items: Sequence[Evaluated], differences: Mapping[str, Difference]
     scored = plural(sum(len(item.evaluation.scored) for item in items), "picture")
     seconds = sum(item.evaluation.run.summary["bag_s"] for item in items)
     found = [f"{len(items)} runs, {plural(steps, 'step')} over {seconds:.0f} s of bags, {scored} scored."]
+    others = [item.comparison.against_name for item in items if item.comparison]
+    if others:
+        found.append(f"Each is compared with a run of the same bag: {listed(others, 6)}.")
     if differences:
         text = split(differences)
         found.append(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,7 +73,8 @@ class RosHost:
                 args=args, context=self.context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO
             )
         except (RuntimeError, ValueError) as error:
-            raise RosAttnError(f"rclpy does not take {' '.join(args)}: {' '.join(str(error).split())}") from error
+            reason = re.sub(r", at /.*", "", " ".join(str(error).split()))
+            raise RosAttnError(f"rclpy does not take {' '.join(args)}: {reason}.") from error
         self._executor = SingleThreadedExecutor(context=self.context)
         self._thread = threading.Thread(target=self._spin, name="spin", daemon=True)
         try:

@@ -97,10 +97,13 @@ class Source:
         """
         publishers = self.node.get_publishers_info_by_topic(self.asked)
         if self.internal:
-            if not publishers:
+            others = [each for each in publishers if ros_qos.node_name(each) != self.internal]
+            if not others:
                 return {}
-            return {self.name: f"{self.topic} comes from {self.internal} in this process; "
-                    f"{_names(publishers)}, who publishes there as well, is not heard."}  # fmt: skip
+            return {
+                self.name: f"{self.topic} comes from {self.internal} in this process; {_names(others)}, who "
+                "publishes there as well, is not heard."
+            }
         self._confirm_loss(frozenset(bytes(each.endpoint_gid) for each in publishers))
         fitting = [each for each in publishers if each.topic_type in self.types]
         self._connect(fitting)

@@ -90,9 +90,7 @@ def test_static_takes_its_durability_from_the_publishers(driver: Driver, node: S
 def test_loss_is_unknown_with_two_publishers(driver: Driver, node: Start) -> None:
     first, second = driver.publisher("/imu", Imu, RELIABLE), driver.publisher("/imu", Imu, RELIABLE)
     node(SCALE)
-    _, values = driver.diagnosed.wait(
-        "/scale", lambda _, v: v.get("topic imu", "").endswith("publishers: 2"), "two publishers"
-    )
+    driver.diagnosed.wait("/scale", lambda _, v: v.get("topic imu", "").endswith("publishers: 2"), "two publishers")
     for k in range(3):
         first.send(imu(10 * k + 1))
     second.send(imu(100))
