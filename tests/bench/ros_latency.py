@@ -74,7 +74,7 @@ def relay() -> None:
 @contextlib.contextmanager
 def process(*args: str) -> Iterator[None]:
     """A Python process that is asked to end afterwards."""
-    started = subprocess.Popen([sys.executable, "-P", *args], cwd=ROOT, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen([sys.executable, *args], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
