@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,9 +111,13 @@ def measure(component: str, node: str, output: str, hz: float, seconds: float, d
             seen, hot = images[k % len(images)]
             visible.send(Image(now_ns, seen.data, seen.encoding, seen.frame_id))
             infrared.send(Image(now_ns, hot.data, hot.encoding, hot.frame_id))
-        _, values = driver.diagnosed.wait(
-            node, lambda _, values: int(values.get("steps", 0)) >= count // 2, "half of the steps"
-        )
+        everything = re.compile(r"(\d+) received(?:.*?(\d+) lost)?")
+
+        def complete(_: Any, values: dict[str, str]) -> bool:
+            found = everything.search(values["input visible"])
+            return found is not None and sum(int(number or 0) for number in found.groups()) == count
+
+        _, values = driver.diagnosed.wait(node, complete, "all images received or counted as lost")
     figures = {
         "published": count,
         "node": quantiles([value.data[0] for value in ours.values]),
