@@ -1,4 +1,4 @@
-"""Fills the README's tables from the JSON that the benchmarks wrote.
+"""Fills the tables of README.md and docs/results.md from the JSON that the benchmarks wrote.
 
 python -m tests.bench.readme [--check]
 """
@@ -28,21 +28,30 @@ def _origin(results: dict[str, Any]) -> str:
     return f"*{origin['machine']}; {origin['date'][:10]}; commit {origin['commit']}; no random number is drawn.*"
 
 
-def fusion_sets() -> str:
-    """Rows of the rule, both trivial rules and the peers, a block a set."""
+IN_README = ("rule", "max", "average", "SeAFusion", "SAGE")
+
+
+def fusion_sets(methods: tuple[str, ...] | None = IN_README) -> str:
+    """Rows of the rule, both trivial rules and the peers, a block a set; ``methods`` None: all of them."""
     results = _load("fusion_sets")
-    lines = ["| set | method | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
+    lines = ["| set (pairs) | method | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
     for name, measured in results["sets"].items():
-        for method, figures in measured["methods"].items():
-            label = f"**{method}**" if method == "rule" else method
-            cells = " | ".join(f"{figures[key][0]:.3f}" for key in COLUMNS)
-            lines.append(f"| {name} ({measured['pairs']}) | {label} | {cells} |")
-        for method, figures in sorted(results["peers"].get(name, {}).items()):
-            if method in measured["methods"]:
-                continue
-            cells = " | ".join(f"{figures[key]:.3f}" if key in figures else "" for key in COLUMNS)
-            lines.append(f"| {name} ({figures['pairs']:.0f}) | {method} | {cells} |")
+        rows = {method: {key: each[0] for key, each in row.items()} for method, row in measured["methods"].items()}
+        pairs = dict.fromkeys(rows, measured["pairs"])
+        for method, row in sorted(results["peers"].get(name, {}).items()):
+            if method not in rows:
+                rows[method], pairs[method] = row, round(row["pairs"])
+        for method, row in rows.items():
+            if methods is None or method in methods:
+                label = f"**{method}**" if method == "rule" else method
+                cells = " | ".join(f"{row[key]:.3f}" if key in row else "" for key in COLUMNS)
+                lines.append(f"| {name} ({pairs[method]}) | {label} | {cells} |")
     return "\n".join([*lines, "", _origin(results)])
+
+
+def all_fusion_sets() -> str:
+    """The same with every peer."""
+    return fusion_sets(None)
 
 
 def speed() -> str:
@@ -70,24 +79,30 @@ def ros_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     return [(row["name"], f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms") for row in results["rows"]]
 
 
-TABLES: dict[str, Callable[[], str]] = {"fusion_sets": fusion_sets, "speed": speed}
+Tables = dict[str, Callable[[], str]]
+PAGES: dict[str, Tables] = {
+    "README.md": {"fusion_sets": fusion_sets, "speed": speed},
+    "docs/results.md": {"all_fusion_sets": all_fusion_sets},
+}
 
 
-def filled(text: str) -> str:
-    """The README with every table replaced."""
-    for name, make in TABLES.items():
+def filled(text: str, tables: Tables) -> str:
+    """A page with every table replaced."""
+    for name, make in tables.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         table = make()
         text, count = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
-        assert count == 1, f"README.md has {count} places for table {name}"
+        assert count == 1, f"there are {count} places for table {name}"
     return text
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    path = ROOT / "README.md"
-    new = filled(path.read_text())
-    if parser.parse_args().check:
-        sys.exit(path.read_text() != new)
-    path.write_text(new)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a table differs")
+    check = parser.parse_args().check
+    for name, tables in PAGES.items():
+        page = (ROOT / name).read_text()
+        new = filled(page, tables)
+        if check and new != page:
+            sys.exit(f"{name} differs from the figures; run python -m tests.bench.readme")
+        (ROOT / name).write_text(new)
