@@ -86,7 +86,7 @@ pip install -q "${constraints[@]}" "setuptools>=70.1" -e ".[$extras]"
 if [ "$purpose" = test ] && ! command -v colcon >/dev/null && [ ! -x "$venv/colcon/bin/colcon" ]; then
     # In an environment of its own: it wants an older setuptools than torch may bring.
     echo "setup: installing colcon"
-    { new_venv "$venv/colcon" && "$venv/colcon/bin/python" -m pip install -q --disable-pip-version-check "setuptools<80" colcon-ros; } ||
+    { new_venv "$venv/colcon" && env -u PYTHONPATH "$venv/colcon/bin/python" -m pip install -q --disable-pip-version-check "setuptools<80" colcon-ros; } ||
         echo "setup: could not install colcon; tests/packaging/test_colcon.py is not run"
 fi
 rm -f "$venv"/.ready-"$purpose"-*

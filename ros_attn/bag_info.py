@@ -148,8 +148,6 @@ def describe(path: Path | str) -> str:
             *(f"warning   {each.reason}" for each in seen.values() if each.reason),
         ]
         if not whole:
-            lines.append(
-                f"note      rates, offsets and gaps are of the first {(last_ns - bag.start_ns) / 1e9:.1f} s"
-            )
+            lines.append(f"note      rates, offsets and gaps are of the first {(last_ns - bag.start_ns) / 1e9:.1f} s")
         head = ("topic", "type", "count", "Hz", "arrival-stamp", "gaps", "content")
         return "\n".join([*lines, "", *_table([head, *(_row(bag, name, seen[name]) for name in bag.topics)])])

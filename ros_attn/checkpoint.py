@@ -152,21 +152,22 @@ def differences(trained: Any, at_hand: Any, where: str = "") -> list[str]:
             else:
                 found += differences(trained[key], at_hand[key], name)
         return found
-    if _is_list(trained) and _is_list(at_hand):
+    if isinstance(trained, list | tuple) and isinstance(at_hand, list | tuple):
         if _all_text(trained) and _all_text(at_hand):
             return _of_names(list(trained), list(at_hand), where)
         if len(trained) != len(at_hand):
             return [f"{where}: {len(trained)} entries in the checkpoint, {len(at_hand)} here"]
         pairs = zip(trained, at_hand, strict=True)
         return [each for k, (a, b) in enumerate(pairs) for each in differences(a, b, f"{where}[{k}]")]
-    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (trained, at_hand))
-    if trained == at_hand or (numbers and math.isclose(trained, at_hand, rel_tol=1e-6, abs_tol=1e-9)):
+    if trained == at_hand or _close(trained, at_hand):
         return []
     return [f"{where}: {_short(trained)} in the checkpoint, {_short(at_hand)} here"]
 
 
-def _is_list(item: Any) -> bool:
-    return isinstance(item, Sequence) and not isinstance(item, str)
+def _close(a: Any, b: Any) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, int | float) or not isinstance(b, int | float):
+        return False
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _all_text(items: Sequence[Any]) -> bool:

@@ -67,9 +67,7 @@ def add_car(
     ):
         builder.add(body, mesh, surface, rgb, material)
     front_lamp, rear_lamp = Surface(kind, 300.0 if lights else 282.0, 0.9), Surface(kind, 283.0)
-    white, red = (
-        ((1.0, 0.96, 0.85), (0.85, 0.06, 0.05)) if lights else ((0.72, 0.74, 0.76), (0.42, 0.05, 0.05))
-    )
+    white, red = ((1.0, 0.96, 0.85), (0.85, 0.06, 0.05)) if lights else ((0.72, 0.74, 0.76), (0.42, 0.05, 0.05))
     lit = "glow" if lights else "glossy"
     lamps = _prisms(builder, "car_front_lamps", _pair(2.03, 0.52, 0.645, 0.06, 0.15, 0.07))
     builder.add(body, lamps, front_lamp, white, lit)

@@ -78,12 +78,7 @@ class DriveConfig:
         shares = [point[0] for point in self.haze if len(point) == 2]
         betas = [point[1] for point in self.haze if len(point) == 2]
         rising = all(a < b for a, b in pairwise(shares))
-        if (
-            len(shares) < 2
-            or len(shares) != len(self.haze)
-            or not rising
-            or not all(0 <= b <= 1 for b in betas)
-        ):
+        if len(shares) < 2 or len(shares) != len(self.haze) or not rising or not all(0 <= b <= 1 for b in betas):
             raise ParameterError(
                 f"DriveConfig.haze is {self.haze!r}: give two or more points (share of the drive, beta from "
                 "0 to 1 per metre) with rising shares"
@@ -206,9 +201,7 @@ class Drive:
         self.street = build_street(self.trajectory, config.seed, (visible_mount, thermal_mount), largest)
         self._data = mujoco.MjData(self.street.model)
         self._view = open_view(self.street, self.backend)
-        self._core = ThermalCore(
-            self.street, self.thermal, config.seed, config.netd_k, config.thermal_blur_pixels
-        )
+        self._core = ThermalCore(self.street, self.thermal, config.seed, config.netd_k, config.thermal_blur_pixels)
         kinds = np.append(self.street.kind, SegmentationClass.SKY)  # geom -1 is the last
         self._kinds = kinds.astype(np.int32)
         self._posed_ns: int | None = None
@@ -230,10 +223,7 @@ class Drive:
     def stamps(self, rate_hz: float, delay_s: float = 0.0) -> list[int]:
         """Stamps of a stream: start + delay + k/rate for as long as the drive lasts."""
         count = int(np.floor((self.config.duration_s - delay_s) * rate_hz + 1e-9))
-        return [
-            self.config.start_ns + round(delay_s * 1e9) + round(k * 1e9 / rate_hz)
-            for k in range(max(0, count))
-        ]
+        return [self.config.start_ns + round(delay_s * 1e9) + round(k * 1e9 / rate_hz) for k in range(max(0, count))]
 
     @property
     def visible_stamps(self) -> list[int]:
@@ -255,9 +245,7 @@ class Drive:
         beta = self._haze(stamp_ns)
         path = view.depth_m.copy()
         sky = self.visible.rays[view.geom < 0]
-        path[view.geom < 0] = sky_path(
-            np.einsum("nj,j->n", sky, T_world_camera[2, :3]) / np.linalg.norm(sky, axis=1)
-        )
+        path[view.geom < 0] = sky_path(np.einsum("nj,j->n", sky, T_world_camera[2, :3]) / np.linalg.norm(sky, axis=1))
         rng = np.random.default_rng([self.config.seed, 4, index])
         rgb = exposed(hazed(clear, path, beta), self.config.noise, rng)
         return VisibleFrame(
@@ -277,16 +265,12 @@ class Drive:
         """Draws thermal frame `index`."""
         stamp_ns = self.thermal_stamps[index]
         T_world_base, _, _ = self._pose(stamp_ns)
-        shared = (
-            self._drawn is not None and self._drawn[0] == stamp_ns and self.thermal.same_view(self.visible)
-        )
+        shared = self._drawn is not None and self._drawn[0] == stamp_ns and self.thermal.same_view(self.visible)
         view = self._drawn[1] if shared and self._drawn else self._view.geometry(self._data, self.thermal)
         beta = self._haze(stamp_ns)
         image = self._core.detected(self._core.scene_temperature(self._data, view, beta), index)
         T_world_camera = T_world_base @ self.thermal.T_base_camera
-        return ThermalFrame(
-            stamp_ns, image, view.depth_m, self._kinds[view.geom], T_world_camera, T_world_base, beta
-        )
+        return ThermalFrame(stamp_ns, image, view.depth_m, self._kinds[view.geom], T_world_camera, T_world_base, beta)
 
     def imu_samples(self) -> Iterator[ImuSample]:
         """The inertial stream in stamp order."""
@@ -337,9 +321,7 @@ class Drive:
         return (np.array(stamps, np.int64) - self.config.start_ns) * 1e-9
 
     def _haze(self, stamp_ns: int) -> float:
-        return haze_profile(
-            self.config.haze, (stamp_ns - self.config.start_ns) * 1e-9 / self.config.duration_s
-        )
+        return haze_profile(self.config.haze, (stamp_ns - self.config.start_ns) * 1e-9 / self.config.duration_s)
 
     def _pose(self, stamp_ns: int) -> tuple[np.ndarray, float, float]:
         t = (stamp_ns - self.config.start_ns) * 1e-9
@@ -351,9 +333,7 @@ class Drive:
         return T_world_base, float(motion.speed_mps[0]), float(motion.yaw_rate[0])
 
 
-def _camera(
-    name: str, width: int, height: int, fovy_deg: float, left_m: float
-) -> tuple[DriveCamera, CameraMount]:
+def _camera(name: str, width: int, height: int, fovy_deg: float, left_m: float) -> tuple[DriveCamera, CameraMount]:
     focal = height / 2 / np.tan(np.radians(fovy_deg) / 2)
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     c, s = np.cos(_PITCH_RAD), np.sin(_PITCH_RAD)

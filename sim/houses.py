@@ -116,6 +116,4 @@ def _house(
     builder.add(body, roof, ROOF, slate * rng.uniform(0.9, 1.1), pos=[0, side * depth / 2, top])
     stack = float(rng.uniform(-0.8, 0.8)) * half
     chimney = Surface(SegmentationClass.BUILDING, AIR_K + float(rng.choice([0.0, 9.0])), 0.93)
-    builder.add(
-        body, "box", chimney, (0.45, 0.30, 0.26), size=[0.45, 0.35, 1.1], pos=[stack, side * 3.6, top + rise]
-    )
+    builder.add(body, "box", chimney, (0.45, 0.30, 0.26), size=[0.45, 0.35, 1.1], pos=[stack, side * 3.6, top + rise])

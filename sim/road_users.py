@@ -199,8 +199,7 @@ class Pedestrian(Mover):
         left, right = swing * np.sin(phase), -swing * np.sin(phase)
         bend = 0.10 + 1.6 * swing * np.clip([np.cos(phase), -np.cos(phase)], 0, None) ** 1.5
         legs = [
-            0.44 * np.cos(hip) + 0.43 * np.cos(hip - knee) + 0.05
-            for hip, knee in zip((left, right), bend, strict=True)
+            0.44 * np.cos(hip) + 0.43 * np.cos(hip - knee) + 0.05 for hip, knee in zip((left, right), bend, strict=True)
         ]
         height = float(self.scale * (max(legs) - 0.92))
         return height, [-left, -right, bend[0], bend[1], 0.8 * left, 0.8 * right]

@@ -121,9 +121,7 @@ def build_street(
 
     base = spec.worldbody.add_body(name="base", mocap=True)
     for mount in cameras:
-        base.add_camera(
-            name=mount.name, fovy=mount.fovy_deg, pos=list(mount.position), quat=list(mount.quat_wxyz)
-        )
+        base.add_camera(name=mount.name, fovy=mount.fovy_deg, pos=list(mount.position), quat=list(mount.quat_wxyz))
     model = spec.compile()
     for mover in movers:
         mover.bind(model)
@@ -144,16 +142,8 @@ def build_street(
         emissivity.astype(np.float32),
         sky_view.astype(np.float32),
         mottle.astype(np.float32),
-        {
-            geom.id: builder.warmth[geom.material]
-            for geom, _ in builder.surfaces
-            if geom.material in builder.warmth
-        },
-        {
-            geom.id: builder.textures[geom.material]
-            for geom, _ in builder.surfaces
-            if geom.material in builder.textures
-        },
+        {geom.id: builder.warmth[geom.material] for geom, _ in builder.surfaces if geom.material in builder.warmth},
+        {geom.id: builder.textures[geom.material] for geom, _ in builder.surfaces if geom.material in builder.textures},
         tuple(movers),
         tuple(lamps),
     )
@@ -244,9 +234,7 @@ def _road(builder: SceneBuilder, rng: np.random.Generator, end: float, crossing:
 def _tree_crown(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A lumpy closed sphere of radius about 1: vertices and triangles on a latitude-longitude grid."""
     rings, sectors = 12, 20
-    lumps = 0.16 * paint.value_noise(rng, rings, sectors, 4, octaves=2) + 0.06 * rng.uniform(
-        -1, 1, (rings, sectors)
-    )
+    lumps = 0.16 * paint.value_noise(rng, rings, sectors, 4, octaves=2) + 0.06 * rng.uniform(-1, 1, (rings, sectors))
     vertices, faces = [(0.0, 0.0, 1.0)], []
     for ring in range(rings):
         polar = np.pi * (ring + 1) / (rings + 1)
@@ -277,9 +265,7 @@ def _lamps_and_trees(
         builder.texture(f"leaves_{index}", Texture(paint.foliage(rng, 96, np.array(colour)), cube=True))
     for index in range(4):
         vertices, faces = _tree_crown(rng)
-        builder.mesh(
-            f"crown_{index}", vertices * np.array([1.45, 1.45, 1.25]) * rng.uniform(0.9, 1.05), faces
-        )
+        builder.mesh(f"crown_{index}", vertices * np.array([1.45, 1.45, 1.25]) * rng.uniform(0.9, 1.05), faces)
     bases = []
     iron = (0.16, 0.18, 0.18)
     for k, x in enumerate(np.arange(-6.0, end - 5, 17.0)):
@@ -297,9 +283,7 @@ def _lamps_and_trees(
         x = float(x + rng.uniform(-1, 1))
         if abs(x - crossing) < 4.5 or rng.random() < 0.15:
             continue
-        tree = world.add_body(
-            pos=[x, side * (ROAD_HALF_M + 0.75), KERB_M], quat=yaw_quaternion(rng.uniform(0, 6.3))
-        )
+        tree = world.add_body(pos=[x, side * (ROAD_HALF_M + 0.75), KERB_M], quat=yaw_quaternion(rng.uniform(0, 6.3)))
         size = float(rng.uniform(0.85, 1.15))
         add(tree, "box", TRUNK, (0.22, 0.19, 0.16), size=[0.5, 0.5, 0.012], pos=[0, 0, 0])
         add(
@@ -333,9 +317,7 @@ def _parked_cars(builder: SceneBuilder, rng: np.random.Generator, end: float, cr
             x += float(rng.uniform(5.3, 6.6))
 
 
-def _movers(
-    builder: SceneBuilder, rng: np.random.Generator, trajectory: Trajectory, crossing: float
-) -> list[Mover]:
+def _movers(builder: SceneBuilder, rng: np.random.Generator, trajectory: Trajectory, crossing: float) -> list[Mover]:
     """People at many distances: on the zebra crossing, along both pavements, and between the parked cars."""
     slow, near = trajectory.slow_t, ROAD_HALF_M + 1.6
     far = float(trajectory.motion(trajectory.duration_s).T_world_base[0, 0, 3])

@@ -93,9 +93,7 @@ class SceneBuilder:
             nchannel=image.shape[2],
         )
         stored.data = image.tobytes()
-        material = self.spec.add_material(
-            name=name, specular=0.0, emission=emission, texrepeat=list(texture.repeat)
-        )
+        material = self.spec.add_material(name=name, specular=0.0, emission=emission, texrepeat=list(texture.repeat))
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
         self.textures[name] = texture
 
@@ -140,14 +138,10 @@ class SceneBuilder:
         a, b = np.meshgrid(np.arange(around), np.arange(tubes), indexing="ij")
         turn, roll = 2 * np.pi * a / around, 2 * np.pi * b / tubes
         out = radius + tube * np.cos(roll)
-        vertices = np.stack([out * np.cos(turn), out * np.sin(turn), tube * np.sin(roll)], axis=-1).reshape(
-            -1, 3
-        )
+        vertices = np.stack([out * np.cos(turn), out * np.sin(turn), tube * np.sin(roll)], axis=-1).reshape(-1, 3)
         here, along = a * tubes + b, (a + 1) % around * tubes + b
         up, both = a * tubes + (b + 1) % tubes, (a + 1) % around * tubes + (b + 1) % tubes
-        faces = np.concatenate([np.stack([here, along, both], -1), np.stack([here, both, up], -1)]).reshape(
-            -1, 3
-        )
+        faces = np.concatenate([np.stack([here, along, both], -1), np.stack([here, both, up], -1)]).reshape(-1, 3)
         return self.mesh(name, vertices, faces)
 
     def add(
@@ -175,9 +169,7 @@ class SceneBuilder:
         self.surfaces.append((geom, surface))
         return geom
 
-    def shadow(
-        self, body: mujoco.MjsBody, x: float, y: float, half_x: float, half_y: float, height: float
-    ) -> None:
+    def shadow(self, body: mujoco.MjsBody, x: float, y: float, half_x: float, half_y: float, height: float) -> None:
         """A soft contact shadow on the ground beneath an object."""
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,

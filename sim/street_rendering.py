@@ -93,9 +93,7 @@ def choose_backend(asked: str | None) -> tuple[str, str]:
     if asked is not None:
         fault = _gl_fault(asked)
         if fault:
-            raise RosAttnError(
-                f"rendering backend {asked!r} does not work here ({fault}): choose 'rays', or none"
-            )
+            raise RosAttnError(f"rendering backend {asked!r} does not work here ({fault}): choose 'rays', or none")
         return asked, f"MuJoCo's rasteriser over {asked}, as asked"
     order = sorted(BACKENDS[:2], key=lambda name: name != os.environ.get("MUJOCO_GL", "").lower())
     faults = []
@@ -182,9 +180,7 @@ class RasterView:
         for drawn in self._scene.geoms[: self._scene.ngeom]:
             geom_of_segment[drawn.segid + 1] = drawn.objid
         geom = geom_of_segment[code[..., 0] + code[..., 1].astype(np.uint16) * 256]  # under 65536 geoms
-        near, far = (
-            float(plane) for plane in (self._street.model.vis.map.znear, self._street.model.vis.map.zfar)
-        )
+        near, far = (float(plane) for plane in (self._street.model.vis.map.znear, self._street.model.vis.map.zfar))
         metres = np.float32(near * far) / (depth * np.float32(far - near) + np.float32(near))  # reversed z
         return Geometry(geom, np.where(geom < 0, np.float32(np.inf), metres))
 
@@ -279,9 +275,7 @@ class RayView:
         light = np.full((len(seen), 3), AMBIENT, np.float32)
         for travel, strength in LIGHTS:
             towards = -np.asarray(travel) / np.linalg.norm(travel)
-            light += np.clip(normal @ towards, 0, None)[:, None].astype(np.float32) * np.asarray(
-                strength, np.float32
-            )
+            light += np.clip(normal @ towards, 0, None)[:, None].astype(np.float32) * np.asarray(strength, np.float32)
         image = np.empty((len(geom), 3), np.float32)
         image[hit] = albedo * (light + self._emission[seen, None])
         sky = direction[~hit]
@@ -323,9 +317,7 @@ def grouped(numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, int)
-    return [
-        (int(ordered[start]), part) for start, part in zip(starts, np.split(order, starts[1:]), strict=False)
-    ]
+    return [(int(ordered[start]), part) for start, part in zip(starts, np.split(order, starts[1:]), strict=False)]
 
 
 def _sample(texture: Texture, local: np.ndarray, half_size: np.ndarray) -> np.ndarray:

@@ -128,9 +128,7 @@ def paving(rng: np.random.Generator, length_m: float, width_m: float) -> np.ndar
     column = (c + (course % 2) * slab_columns // 2) // slab_columns
     tint = rng.uniform(-0.035, 0.035, (rows // slab_rows + 1, columns // slab_columns + 2))[course, column]
     joint = (r % slab_rows == 0) | ((c + (course % 2) * slab_columns // 2) % slab_columns == 0)
-    value = (
-        0.50 + tint + 0.05 * value_noise(rng, rows, columns, 3) + 0.018 * rng.standard_normal((rows, columns))
-    )
+    value = 0.50 + tint + 0.05 * value_noise(rng, rows, columns, 3) + 0.018 * rng.standard_normal((rows, columns))
     return to_bytes(np.where(joint, value - 0.10, value)[..., None] * np.array([1.0, 0.975, 0.94]))
 
 
@@ -177,9 +175,7 @@ class _Wall:
         left, right = round(x0 * PIXELS_PER_METRE), round(x1 * PIXELS_PER_METRE)
         return slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
 
-    def fill(
-        self, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray, warmth: float | None = None
-    ) -> None:
+    def fill(self, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray, warmth: float | None = None) -> None:
         area = self.box(x0, y0, x1, y1)
         self.rgb[area] = colour
         if warmth is not None:
@@ -191,9 +187,7 @@ _PLASTER = np.array(
      [0.70, 0.55, 0.50], [0.58, 0.62, 0.68], [0.80, 0.70, 0.50]]
 )  # fmt: skip
 _BRICK = np.array([[0.52, 0.31, 0.25], [0.46, 0.33, 0.28], [0.57, 0.40, 0.30]])
-_AWNING = np.array(
-    [[0.50, 0.16, 0.14], [0.13, 0.30, 0.27], [0.15, 0.22, 0.38], [0.48, 0.36, 0.14], [0.25, 0.25, 0.27]]
-)
+_AWNING = np.array([[0.50, 0.16, 0.14], [0.13, 0.30, 0.27], [0.15, 0.22, 0.38], [0.48, 0.36, 0.14], [0.25, 0.25, 0.27]])
 
 
 def facade(rng: np.random.Generator, width_m: float, floors: int) -> Facade:
@@ -208,9 +202,7 @@ def facade(rng: np.random.Generator, width_m: float, floors: int) -> Facade:
         r, c = np.mgrid[0:rows, 0:columns]
         course = r // 4
         joint = (r % 4 == 0) | ((c + (course % 2) * 5) % 10 == 0)
-        tint = rng.uniform(-0.06, 0.06, (rows // 4 + 1, columns // 10 + 2))[
-            course, (c + (course % 2) * 5) // 10
-        ]
+        tint = rng.uniform(-0.06, 0.06, (rows // 4 + 1, columns // 10 + 2))[course, (c + (course % 2) * 5) // 10]
         wall.rgb *= (1 + tint)[..., None]
         wall.rgb[joint] = wall.rgb[joint] * 0.55 + np.array([0.25, 0.24, 0.23])
     wall.rgb *= (1 + 0.08 * value_noise(rng, rows, columns, 3))[..., None]
@@ -226,9 +218,7 @@ def facade(rng: np.random.Generator, width_m: float, floors: int) -> Facade:
         if floor == 1 or rng.random() < 0.5:
             wall.fill(0, bottom - 0.06, width_m, bottom + 0.10, trim)
         for bay in range(bays):
-            _window(
-                wall, rng, (bay + 0.5) * pitch, bottom + 0.85, 1.1, 1.65, trim, shutter if shutters else None
-            )
+            _window(wall, rng, (bay + 0.5) * pitch, bottom + 0.85, 1.1, 1.65, trim, shutter if shutters else None)
     if rng.random() < 0.55:
         _shop(wall, rng, ground_m)
     else:

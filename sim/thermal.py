@@ -82,9 +82,7 @@ class ThermalCore:
         geom, depth = view.geom.ravel(), view.depth_m.ravel()
         hit = np.flatnonzero(geom >= 0)
         seen, z = geom[hit], depth[hit]
-        offset = (data.cam_xpos[index] - data.geom_xpos[seen]).astype(np.float32) + direction[hit] * z[
-            :, None
-        ]
+        offset = (data.cam_xpos[index] - data.geom_xpos[seen]).astype(np.float32) + direction[hit] * z[:, None]
         local = np.einsum("nij,ni->nj", data.geom_xmat.astype(np.float32).reshape(-1, 3, 3)[seen], offset)
         kelvin = street.temperature_k[seen] + street.mottle_k[seen] * self._mottle(seen, local, z)
         for number, members in grouped(seen):
@@ -92,9 +90,7 @@ class ThermalCore:
             if pattern is not None:
                 half = street.model.geom_size[number]
                 rows, columns = pattern.shape
-                column = (
-                    ((local[members, 0] / (2 * half[0]) + 0.5) * columns).astype(int).clip(0, columns - 1)
-                )
+                column = ((local[members, 0] / (2 * half[0]) + 0.5) * columns).astype(int).clip(0, columns - 1)
                 row = ((0.5 - local[members, 1] / (2 * half[1])) * rows).astype(int).clip(0, rows - 1)
                 kelvin[members] += pattern[row, column]
         emissivity = street.emissivity[seen]
@@ -127,6 +123,4 @@ def _blurred(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Along the last axis, the border repeated."""
     reach = len(kernel) // 2
     padded = np.pad(image, ((0, 0), (reach, reach)), mode="edge")
-    return sum(
-        (weight * padded[:, k : k + image.shape[1]] for k, weight in enumerate(kernel)), np.zeros_like(image)
-    )
+    return sum((weight * padded[:, k : k + image.shape[1]] for k, weight in enumerate(kernel)), np.zeros_like(image))

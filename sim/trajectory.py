@@ -47,10 +47,7 @@ class Trajectory:
         self._out_x = float(self._along(np.array(0.60 * duration_s))[0])
         # amplitude (rad, rad, m), frequency (Hz) and phase of the suspension in roll, pitch and heave
         self._shake = [
-            [
-                (a * rng.uniform(0.7, 1.3), f * rng.uniform(0.85, 1.15), rng.uniform(0, 2 * np.pi))
-                for a, f in modes
-            ]
+            [(a * rng.uniform(0.7, 1.3), f * rng.uniform(0.85, 1.15), rng.uniform(0, 2 * np.pi)) for a, f in modes]
             for modes in (
                 ((0.0040, 0.8), (0.0018, 1.9), (0.0007, 4.7)),
                 ((0.0035, 0.7), (0.0020, 1.6), (0.0008, 4.1)),
@@ -101,14 +98,10 @@ class Trajectory:
             axis=-1,
         )
         force = np.einsum("nji,nj->ni", rotation, acceleration + np.array([0, 0, GRAVITY]))
-        return Motion(
-            pose, velocity, acceleration, rate, force, np.hypot(velocity[:, 0], velocity[:, 1]), yaw_rate
-        )
+        return Motion(pose, velocity, acceleration, rate, force, np.hypot(velocity[:, 0], velocity[:, 1]), yaw_rate)
 
 
-def _sines(
-    modes: list[tuple[float, float, float]], t: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sines(modes: list[tuple[float, float, float]], t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     value, first, second = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
     for amplitude, hertz, phase in modes:
         w = 2 * np.pi * hertz

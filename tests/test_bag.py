@@ -46,10 +46,7 @@ COUNTS = {
         "/info_gps": 356,
         "/magnetic_vector": 356,
     },
-    **{
-        f"rosbag2_{kind}_talker": {"/topic": 10, "/rosout": 10, "/parameter_events": 0}
-        for kind in ("mcap", "sqlite3")
-    },
+    **{f"rosbag2_{kind}_talker": {"/topic": 10, "/rosout": 10, "/parameter_events": 0} for kind in ("mcap", "sqlite3")},
     **{
         f"rosbag2_{kind}_wbag": dict(
             zip(
@@ -118,9 +115,7 @@ def test_contents_of_recorded_bags() -> None:
     with BagReader(DATA / "rosbag2_mcap_talker") as bag:
         assert bag.topics["/rosout"].transient_local and not bag.topics["/topic"].transient_local
         texts = [bag.decode(message) for message in bag.messages(["/topic"])]
-        assert [text.data for text in texts if isinstance(text, Text)] == [
-            f"Hello, world! {i}" for i in range(10)
-        ]
+        assert [text.data for text in texts if isinstance(text, Text)] == [f"Hello, world! {i}" for i in range(10)]
 
 
 @needs_data
@@ -128,10 +123,7 @@ def test_ties_keep_the_order_of_the_files() -> None:
     expected = []
     for file in sorted((DATA / "rosbag2_sqlite3_wbag").glob("*.db3")):
         connection = sqlite3.connect(f"file:{file}?immutable=1", uri=True)
-        query = (
-            "SELECT name, timestamp, data FROM messages JOIN topics ON topics.id = topic_id "
-            "ORDER BY messages.id"
-        )
+        query = "SELECT name, timestamp, data FROM messages JOIN topics ON topics.id = topic_id ORDER BY messages.id"
         expected += connection.execute(query).fetchall()
         connection.close()
     expected.sort(key=lambda row: row[1])
@@ -143,9 +135,7 @@ def test_ties_keep_the_order_of_the_files() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize(
-    "name", ["nav2_turtlebot.mcap", "rosbag2_mcap_wbag", "rosbag2_sqlite3_wbag", "tf_example"]
-)
+@pytest.mark.parametrize("name", ["nav2_turtlebot.mcap", "rosbag2_mcap_wbag", "rosbag2_sqlite3_wbag", "tf_example"])
 def test_copying_keeps_every_byte(name: str, tmp_path: Path) -> None:
     with BagReader(DATA / name) as source:
         with BagWriter(tmp_path / "copy") as writer:

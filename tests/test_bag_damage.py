@@ -58,9 +58,7 @@ def _rosbags_write(path: Path, plugin: str, compression: str = "", count: int = 
 def test_compressed_bags(plugin: str, compression: str, tmp_path: Path) -> None:
     with BagReader(_rosbags_write(tmp_path / "bag", plugin, compression)) as bag:
         texts = [bag.decode(message) for message in bag.messages()]
-        assert [text.data.strip() for text in texts if isinstance(text, Text)] == [
-            f"text {i}" for i in range(6)
-        ]
+        assert [text.data.strip() for text in texts if isinstance(text, Text)] == [f"text {i}" for i in range(6)]
 
 
 def test_split_files_that_overlap_are_merged(tmp_path: Path) -> None:
@@ -97,9 +95,7 @@ def test_unindexed_mcap_is_scanned_with_a_warning(tmp_path: Path) -> None:
         assert [message.arrival_ns for message in bag.messages()] == [i * 1_000_000 for i in range(30)]
 
 
-def test_mcap_chunks_without_message_index_are_scanned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mcap_chunks_without_message_index_are_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rosbags.rosbag2.storage_mcap import McapReader
 
     original = McapReader.read_index
@@ -170,9 +166,7 @@ def test_faulty_and_missing_definitions_spoil_one_topic_only(tmp_path: Path) -> 
     from rosbags.rosbag2 import StoragePlugin, Writer
 
     with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        faulty = writer.add_connection(
-            "/faulty", "a_msgs/msg/A", msgdef="no such ^ definition", rihs01="RIHS01_0"
-        )
+        faulty = writer.add_connection("/faulty", "a_msgs/msg/A", msgdef="no such ^ definition", rihs01="RIHS01_0")
         missing = writer.add_connection("/missing", "b_msgs/msg/B", msgdef="c_msgs/C c\n", rihs01="RIHS01_0")
         good = writer.add_connection("/good", "d_msgs/msg/D", msgdef="int32 number\n", rihs01="RIHS01_0")
         for connection in (faulty, missing, good):

@@ -46,9 +46,7 @@ def bag(tmp_path: Path) -> Path:
 def test_figures_of_a_bag(bag: Path) -> None:
     text = describe(bag)
     head = text.partition("\n\n")[0].splitlines()
-    assert (
-        head[0] == f"bag       {bag} (mcap, 1 file, {bag.joinpath('drive.mcap').stat().st_size / 1e6:.1f} MB)"
-    )
+    assert head[0] == f"bag       {bag} (mcap, 1 file, {bag.joinpath('drive.mcap').stat().st_size / 1e6:.1f} MB)"
     assert head[1] == "start     2023-11-14 22:13:20.250 UTC"
     assert head[2] == "duration  3.00 s, 44 messages"
     rows = _rows(text)

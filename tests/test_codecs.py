@@ -87,9 +87,7 @@ VALUES: dict[str, Value] = {
         "cam",
     ),
     "sensor_msgs/msg/PointCloud2": PointCloud(STAMP, _cloud_points(), "lidar", 3, False),
-    "sensor_msgs/msg/Imu": Imu(
-        STAMP, _random(3), _random(3), _random(4), _random(9), _random(9), _random(9), "imu"
-    ),
+    "sensor_msgs/msg/Imu": Imu(STAMP, _random(3), _random(3), _random(4), _random(9), _random(9), _random(9), "imu"),
     "sensor_msgs/msg/JointState": JointState(
         STAMP, ("hip", "knee"), np.array([1.0, np.nan]), np.array([]), np.array([3.0, -4.0]), "base"
     ),
@@ -175,9 +173,7 @@ def test_ros1_names_and_tf_message(store: Any, messages: RosbagsMessages) -> Non
 
 def test_types_are_checked(messages: RosbagsMessages) -> None:
     check_type("/cam", "sensor_msgs/msg/CompressedImage", Image)
-    with pytest.raises(
-        TopicError, match=r"/scan is sensor_msgs/msg/PointCloud2, which decodes to PointCloud; Ima"
-    ):
+    with pytest.raises(TopicError, match=r"/scan is sensor_msgs/msg/PointCloud2, which decodes to PointCloud; Ima"):
         check_type("/scan", "sensor_msgs/msg/PointCloud2", Image)
     with pytest.raises(TopicError, match="for which there is no codec"):
         check_type("/fix", "sensor_msgs/msg/NavSatFix", Image)
@@ -210,9 +206,7 @@ def _cloud_message(points: np.ndarray, height: int, row_padding: int = 0, bigend
     fields = []
     for name, (kind, offset, *_) in (points.dtype.fields or {}).items():
         base, shape = kind.subdtype or (kind, (1,))
-        fields.append(
-            SimpleNamespace(name=name, offset=offset, datatype=numbers[base.str[1:]], count=shape[0])
-        )
+        fields.append(SimpleNamespace(name=name, offset=offset, datatype=numbers[base.str[1:]], count=shape[0]))
     rows = points.reshape(height, width)
     data = b"".join(row.tobytes() + bytes(row_padding) for row in rows)
     header = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0), frame_id="lidar")

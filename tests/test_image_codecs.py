@@ -107,9 +107,7 @@ def test_images_of_any_layout(
     row = width * channels * dtype.itemsize
     rows = [stored[i * row : (i + 1) * row] + b"\xaa" * padding for i in range(height)]
     data = CONTAINERS[container](b"".join(rows))
-    image = decode(
-        _image_message(data, height, width, encoding, row + padding, bigendian), "sensor_msgs/Image", 9
-    )
+    image = decode(_image_message(data, height, width, encoding, row + padding, bigendian), "sensor_msgs/Image", 9)
     assert isinstance(image, Image)
     assert (image.stamp_ns, image.frame_id, image.encoding) == (1_000_000_005, "cam", encoding)
     assert image.data.dtype == dtype and image.data.dtype.isnative and image.data.shape == shape
@@ -131,23 +129,17 @@ def test_dense_images_are_views_and_cheap(store: Any, messages: RosbagsMessages)
     assert best < 1e-4
 
 
-@pytest.mark.parametrize(
-    ("size", "step", "found"), [(8, 3, 24), (8, 24, 191), (8, 24, 193), (8, 25, 192), (8, 0, 0)]
-)
+@pytest.mark.parametrize(("size", "step", "found"), [(8, 3, 24), (8, 24, 191), (8, 24, 193), (8, 25, 192), (8, 0, 0)])
 def test_contradicting_images_are_message_errors(size: int, step: int, found: int) -> None:
     message = _image_message(bytes(found), size, size, "rgb8", step, False)
-    with pytest.raises(
-        MessageError, match=rf"frame 'cam': 8x8 rgb8 .* step {step} .* but {found} bytes were found"
-    ):
+    with pytest.raises(MessageError, match=rf"frame 'cam': 8x8 rgb8 .* step {step} .* but {found} bytes were found"):
         decode(message, "sensor_msgs/msg/Image", 0)
 
 
 @pytest.mark.parametrize("encoding", ["", "rgb", "nv21", "8UC0", "16FC1", "mono32", "RGB8"])
 def test_unknown_encodings_name_the_known(encoding: str) -> None:
     message = _image_message(b"", 0, 0, encoding, 0, False)
-    with pytest.raises(
-        MessageError, match=r"unknown image encoding .* known are mono8, mono16, rgb8, .* 64FC\*"
-    ):
+    with pytest.raises(MessageError, match=r"unknown image encoding .* known are mono8, mono16, rgb8, .* 64FC\*"):
         decode(message, "sensor_msgs/msg/Image", 0)
 
 
@@ -202,9 +194,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
         ("rgba8", "rgba8; jpeg compressed bgr8"),
     ],
 )
-def test_jpeg_keeps_encoding_and_colours(
-    encoding: str, name: str, store: Any, messages: RosbagsMessages
-) -> None:
+def test_jpeg_keeps_encoding_and_colours(encoding: str, name: str, store: Any, messages: RosbagsMessages) -> None:
     pytest.importorskip("cv2")
     dtype, channels = layout(encoding)
     pixels = _smooth((48, 64) if channels == 1 else (48, 64, channels), dtype)

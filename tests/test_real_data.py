@@ -95,7 +95,7 @@ def test_alignment_by_calibration_on_real_cameras(data: Path, tmp_path: Path) ->
 
 def matches(left: Array, right: Array) -> tuple[Array, Array]:
     """Pixels [N, 2] of features that are each other's best match."""
-    sift = cv2.SIFT_create(2000)
+    sift = cv2.SIFT_create(2000)  # type: ignore[attr-defined]
     (a, da), (b, db) = (sift.detectAndCompute(each, None) for each in (left, right))
     pairs = cv2.BFMatcher(crossCheck=True).match(da, db)
     good = [pair for pair in pairs if pair.distance < 120]

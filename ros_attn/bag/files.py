@@ -20,9 +20,7 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SUFFIXES = (".mcap", ".db3", ".bag")
 _FORMATS = "a rosbag2 directory, an .mcap or .db3 file, or a ROS 1 .bag"
 
-ReadMessages = Callable[
-    [Collection[Any], int | None, int | None], Iterator[tuple[Any, int, "bytes | memoryview"]]
-]
+ReadMessages = Callable[[Collection[Any], int | None, int | None], Iterator[tuple[Any, int, "bytes | memoryview"]]]
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,7 @@ def damage(path: Path, error: BaseException) -> BagError:
             return BagError(f"{path} is cut off or not indexed ({reason}); `rosbag reindex` mends that")
         return BagError(f"{path} is damaged ({reason}); `rosbag fix` of ROS 1 may mend it")
     if head.startswith(_ZSTD_MAGIC):
-        return BagError(
-            f"{path} is compressed as a whole; pass the bag's directory or unpack it by `zstd -d`"
-        )
+        return BagError(f"{path} is compressed as a whole; pass the bag's directory or unpack it by `zstd -d`")
     return BagError(f"{path} is not a bag: {_FORMATS} is wanted")
 
 

@@ -186,8 +186,7 @@ class BagReader:
         for topic in () if topics is None else topics:
             if topic not in self.topics:
                 raise TopicError(
-                    f"{self.path} has no topic {topic}{meant(topic, self.topics)}; "
-                    f"it has {listed(self.topics)}"
+                    f"{self.path} has no topic {topic}{meant(topic, self.topics)}; it has {listed(self.topics)}"
                 )
         return self._messages(topics, start_ns, stop_ns)
 

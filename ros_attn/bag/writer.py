@@ -41,9 +41,7 @@ class BagWriter:
     bag, nothing else), or cannot be written; nothing is left behind then.
     """
 
-    def __init__(
-        self, path: Path | str, overwrite: bool = False, latched: Collection[str] = ("/tf_static",)
-    ) -> None:
+    def __init__(self, path: Path | str, overwrite: bool = False, latched: Collection[str] = ("/tf_static",)) -> None:
         from rosbags.rosbag2 import StoragePlugin, Writer
 
         self.path = Path(path)
@@ -80,9 +78,7 @@ class BagWriter:
             raise BagError(f"{self.path} exists; choose another name or allow overwriting")
         single = self.path.suffix == ".mcap"
         if not (self.path.is_file() if single else (self.path / "metadata.yaml").is_file()):
-            raise BagError(
-                f"{self.path} exists and is no rosbag2 bag, so it is not overwritten; move it away"
-            )
+            raise BagError(f"{self.path} exists and is no rosbag2 bag, so it is not overwritten; move it away")
 
     def __enter__(self) -> BagWriter:
         return self

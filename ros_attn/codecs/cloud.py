@@ -31,8 +31,7 @@ def _point_dtype(message: Any, what: str) -> np.dtype[Any]:
         offsets.append(field.offset)
         if field.offset + np.dtype(formats[-1]).itemsize > message.point_step:
             raise MessageError(
-                f"{what}: field {field.name!r} at offset {field.offset} ends beyond "
-                f"point_step {message.point_step}"
+                f"{what}: field {field.name!r} at offset {field.offset} ends beyond point_step {message.point_step}"
             )
     if "" in names or len(set(names)) != len(names):
         raise MessageError(f"{what}: field names {names} are not distinct names")

@@ -160,6 +160,4 @@ def decode_transforms(message: Any, arrival_ns: int) -> Transforms:
 def encode_transforms(value: Transforms, factory: MessageFactory, msgtype: str) -> Any:
     """``TFMessage``."""
     stamped = "geometry_msgs/msg/TransformStamped"
-    return factory.message(
-        msgtype, transforms=[encode_transform(each, factory, stamped) for each in value.transforms]
-    )
+    return factory.message(msgtype, transforms=[encode_transform(each, factory, stamped) for each in value.transforms])

@@ -23,16 +23,10 @@ _CODECS: dict[str, _Codec] = {
     "sensor_msgs/msg/CompressedImage": _Codec(
         values.Image, compressed_image.decode_compressed_image, compressed_image.encode_compressed_image
     ),
-    "sensor_msgs/msg/CameraInfo": _Codec(
-        values.CameraInfo, sensors.decode_camera_info, sensors.encode_camera_info
-    ),
-    "sensor_msgs/msg/PointCloud2": _Codec(
-        values.PointCloud, cloud.decode_point_cloud, cloud.encode_point_cloud
-    ),
+    "sensor_msgs/msg/CameraInfo": _Codec(values.CameraInfo, sensors.decode_camera_info, sensors.encode_camera_info),
+    "sensor_msgs/msg/PointCloud2": _Codec(values.PointCloud, cloud.decode_point_cloud, cloud.encode_point_cloud),
     "sensor_msgs/msg/Imu": _Codec(values.Imu, sensors.decode_imu, sensors.encode_imu),
-    "sensor_msgs/msg/JointState": _Codec(
-        values.JointState, sensors.decode_joint_state, sensors.encode_joint_state
-    ),
+    "sensor_msgs/msg/JointState": _Codec(values.JointState, sensors.decode_joint_state, sensors.encode_joint_state),
     "geometry_msgs/msg/PoseStamped": _Codec(values.Pose, geometry.decode_pose, geometry.encode_pose),
     "nav_msgs/msg/Path": _Codec(values.Path, geometry.decode_path, geometry.encode_path),
     "nav_msgs/msg/Odometry": _Codec(values.Odometry, geometry.decode_odometry, geometry.encode_odometry),
@@ -43,9 +37,7 @@ _CODECS: dict[str, _Codec] = {
     "geometry_msgs/msg/TransformStamped": _Codec(
         values.Transform, geometry.decode_transform, geometry.encode_transform
     ),
-    "tf2_msgs/msg/TFMessage": _Codec(
-        values.Transforms, geometry.decode_transforms, geometry.encode_transforms
-    ),
+    "tf2_msgs/msg/TFMessage": _Codec(values.Transforms, geometry.decode_transforms, geometry.encode_transforms),
     "tf/msg/tfMessage": _Codec(values.Transforms, geometry.decode_transforms, geometry.encode_transforms),
     "std_msgs/msg/Float64MultiArray": _Codec(
         values.FloatArray, standard.decode_float_array, standard.encode_float_array
@@ -104,9 +96,7 @@ def decode(message: Any, msgtype: str, arrival_ns: int) -> values.Value:
     try:
         return codec.decode(message, arrival_ns)
     except AttributeError as error:
-        raise MessageError(
-            f"{msgtype} has no field {error.name!r}: its definition differs from ROS 2's"
-        ) from error
+        raise MessageError(f"{msgtype} has no field {error.name!r}: its definition differs from ROS 2's") from error
 
 
 def encode(value: values.Value, factory: MessageFactory, msgtype: str | None = None) -> Any:

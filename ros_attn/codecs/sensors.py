@@ -104,9 +104,7 @@ def encode_imu(value: Imu, factory: MessageFactory, msgtype: str) -> Any:
         orientation=quaternion_message(factory, orientation, "imu orientation"),
         orientation_covariance=covariance,
         angular_velocity=xyz_message(factory, _VECTOR, value.angular_velocity, "imu angular velocity"),
-        angular_velocity_covariance=floats(
-            value.angular_velocity_covariance, "imu angular velocity covariance", (9,)
-        ),
+        angular_velocity_covariance=floats(value.angular_velocity_covariance, "imu angular velocity covariance", (9,)),
         linear_acceleration=xyz_message(factory, _VECTOR, value.linear_acceleration, "imu acceleration"),
         linear_acceleration_covariance=floats(
             value.linear_acceleration_covariance, "imu linear acceleration covariance", (9,)

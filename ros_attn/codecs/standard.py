@@ -69,6 +69,4 @@ def encode_diagnostics(value: Diagnostics, factory: MessageFactory, msgtype: str
         )
         for status in value.statuses
     ]
-    return factory.message(
-        msgtype, header=header_message(factory, value.stamp_ns, value.frame_id), status=statuses
-    )
+    return factory.message(msgtype, header=header_message(factory, value.stamp_ns, value.frame_id), status=statuses)

@@ -106,8 +106,8 @@ def _messages(event: object, drive: Drive, truth: bool) -> list[tuple[str, Value
             ]
         return found
     if isinstance(event, ThermalFrame):
-        counts = thermal_counts(event.thermal_k)
-        return [("/infrared/image", Image(event.stamp_ns, counts, "mono16", drive.thermal.frame_id), THERMAL_LATENCY_NS)]
+        counts = Image(event.stamp_ns, thermal_counts(event.thermal_k), "mono16", drive.thermal.frame_id)
+        return [("/infrared/image", counts, THERMAL_LATENCY_NS)]
     if isinstance(event, ImuSample):
         return [("/imu/data", Imu(event.stamp_ns, event.angular_velocity, event.specific_force, frame_id=BASE), 0)]
     if isinstance(event, WheelSample):

@@ -42,7 +42,7 @@ class NodeOptions:
 
 
 class RosHost:
-    """Runs a graph's stages as lifecycle nodes, in one rclpy context of its own.
+    """Runs a graph's stages as lifecycle nodes, in one rclpy context of its own, until ``stop`` is set.
 
     One thread spins a SingleThreadedExecutor, each component steps in a thread of its own, and components
     of the graph hand each other values. ``spec`` says which component each stage was asked for (for the
@@ -59,9 +59,10 @@ class RosHost:
         ros_args: Sequence[str] = (),
         options: NodeOptions = NodeOptions(),
         domain_id: int | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._journals: dict[str, JournalWriter] = {}
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._spin_error: BaseException | None = None
         self.nodes: list[ComponentNode] = []
         self.context = Context()
@@ -133,6 +134,8 @@ class RosHost:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody asks for the end; False after ``timeout_s``. Raises what ended the spin thread."""
         ended = self._stop.wait(timeout_s)
+        if isinstance(self._spin_error, RosAttnError):
+            raise self._spin_error
         if self._spin_error is not None:
             raise RuntimeError("The executor's thread died, so no callback runs any more.") from self._spin_error
         return ended
@@ -179,7 +182,8 @@ class RosHost:
     def consumers(self, topic: str) -> Iterable[tuple[ComponentNode, str]]:
         """The active nodes of this process that take a topic, and the names of their inputs."""
         for node in self.nodes:
-            for source in node.activity.sources if node.activity else ():
+            activity = node.activity
+            for source in activity.sources if activity else ():
                 if source.internal and source.topic == topic:
                     yield node, source.name
 
@@ -195,9 +199,10 @@ def run_node(
 
     Raises RosAttnError at the start for what a user can mend, and RuntimeError where the spin thread died.
     """
-    host = RosHost(graph, spec, ros_args, options)
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: host.request_stop())
+        signal.signal(number, lambda *_: stop.set())
+    host = RosHost(graph, spec, ros_args, options, stop=stop)
     try:
         host.start()
         host.wait()

@@ -43,6 +43,7 @@ EXAMINE_HZ = 5.0
 # What a step under way may still take when the node is deactivated.
 PATIENCE_S = 10.0
 REPEAT_S = 10.0
+CLOCK_STANDS_S = 1.0
 
 
 class Surroundings(Protocol):
@@ -95,7 +96,7 @@ class ComponentNode(LifecycleNode):
         self._connections = Health()
         self._activated_before = False
         self._warmup_s = 0.0
-        self._reported_ns = -1
+        self._clock_ns, self._clock_since_s = -1, 0.0
         self._warned_s: dict[str, float] = {}
         self._remap = dict(stage.remap)
         self._graph_name, self._graph_namespace = stage.name, stage.namespace
@@ -310,11 +311,13 @@ class ComponentNode(LifecycleNode):
             self._diagnostics.publish(built)
 
     def _watch_clock(self, now_ns: int) -> None:
-        self._conditions.clear("clock")
-        if now_ns == self._reported_ns:
+        steady_s = time.monotonic()
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._clock_since_s = now_ns, steady_s
+            self._conditions.clear("clock")
+        elif steady_s - self._clock_since_s > CLOCK_STANDS_S:
             since = "nothing came on /clock yet" if now_ns == 0 else f"/clock stands at {now_ns / SECOND:.3f} s"
             self._conditions.warn("clock", f"use_sim_time is set and {since}: no time passes for this node.")
-        self._reported_ns = now_ns
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> SetParametersResult:
         """As rclpy's, but refusals say why, and live parameters reach the component between two steps."""
@@ -333,8 +336,9 @@ class ComponentNode(LifecycleNode):
 
     def feed(self, name: str, value: Value) -> None:
         """A value from another node of this process."""
-        if self.activity is not None and self.worker is not None:
-            self.worker.push(name, value, self.now_ns())
+        worker = self.worker
+        if self.activity is not None and worker is not None:
+            worker.push(name, value, self.now_ns())
 
     def _finished(self, step: Step, outputs: Outputs, seconds: float) -> None:
         activity = self.activity

@@ -61,8 +61,8 @@ class NodeServices:
         return response
 
     async def _save(self, request: Any, response: Any) -> Any:
-        node = self._node
-        if node.worker is None:
+        node, worker = self._node, self._node.worker
+        if worker is None:
             response.success, response.message = False, f"The node is {node.state}: there is nothing to save."
             return response
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -82,9 +82,11 @@ class NodeServices:
         if node.activity is None:
             save()
         else:
-            node.worker.call(save)
-        while not done.wait(SLICE_S):
+            worker.call(save)
+        while not done.wait(SLICE_S) and worker.running:
             await _Turn()
+        if not done.is_set():
+            problem.append("the node was deactivated before the step under way ended.")
         response.success = not problem
         response.message = f"Not saved to {path.resolve()}: {problem[0]}" if problem else f"Saved to {path.resolve()}."
         return response

@@ -33,8 +33,9 @@ def sources_of(node: ComponentNode, runtime: Runtime, lossless: bool) -> list[So
 
 def _push(node: ComponentNode, name: str):
     def push(value: Value, arrival_ns: int) -> None:
-        if node.worker is not None:
-            node.worker.push(name, value, arrival_ns)
+        worker = node.worker
+        if worker is not None:
+            worker.push(name, value, arrival_ns)
 
     return push
 

@@ -48,10 +48,19 @@ class Worker:
     _thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Begin to work."""
+        """Begin to work; RosAttnError while a step from before :meth:`stop` still runs."""
+        if self.running:
+            raise RosAttnError(
+                "A step that began before the node was deactivated still runs; try again when it is over."
+            )
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name=f"{name}-steps", daemon=True)
         self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self, patience_s: float) -> bool:
         """Let the step under way end; False where it did not within ``patience_s``."""
@@ -61,7 +70,7 @@ class Worker:
         if self._thread is None or self._thread is threading.current_thread():
             return True
         self._thread.join(patience_s)
-        return not self._thread.is_alive()
+        return not self.running
 
     # -- from any thread --------------------------------------------------------------------------------
 

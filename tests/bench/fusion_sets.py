@@ -103,10 +103,8 @@ def run(data: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"sets": {}, "peers": peers(data / "peers" / "fusion_per_image.csv")}
     for name, (folder, names) in SETS.items():
         found["sets"][name] = score_set(data / folder, data / folder / names if names else None)
-        rule = found["sets"][name]["methods"]["rule"]
-        print(
-            f"{name}: {found['sets'][name]['pairs']} pairs, Q_min {rule['Q_min'][0]:.3f}, VIF_min {rule['VIF_min'][0]:.3f}"
-        )
+        rule = {key: figure[0] for key, figure in found["sets"][name]["methods"]["rule"].items()}
+        print(f"{name}: {found['sets'][name]['pairs']} pairs, Q_min {rule['Q_min']:.3f}, VIF_min {rule['VIF_min']:.3f}")
     return found | {"provenance": provenance()}
 
 

@@ -156,9 +156,7 @@ def test_average_gradient_is_one_sided_at_the_border_and_central_inside() -> Non
 
 def test_mutual_information_is_in_nat_and_summed_over_sources() -> None:
     binary = np.tile([0, 200], (10, 5)).astype(np.uint8)
-    assert fusion_metrics.mutual_information(binary, binary, binary) == pytest.approx(
-        2.0 * log(2.0), abs=1e-12
-    )
+    assert fusion_metrics.mutual_information(binary, binary, binary) == pytest.approx(2.0 * log(2.0), abs=1e-12)
     unrelated = np.tile([[5], [9]], (5, 10)).astype(np.uint8)
     assert fusion_metrics.mutual_information(unrelated, binary, binary) == pytest.approx(log(2.0), abs=1e-12)
     assert fusion_metrics.mutual_information(unrelated, unrelated, binary) == pytest.approx(0.0, abs=1e-12)
@@ -181,9 +179,7 @@ def test_scd_against_its_definition() -> None:
     fused = fuse("gaussian", ir, vi)
     a, b, f = (image.astype(float) for image in (ir, vi, fused))
     expected = np.corrcoef((f - b).ravel(), a.ravel())[0, 1] + np.corrcoef((f - a).ravel(), b.ravel())[0, 1]
-    assert fusion_metrics.sum_of_correlations_of_differences(ir, vi, fused) == pytest.approx(
-        expected, rel=1e-9
-    )
+    assert fusion_metrics.sum_of_correlations_of_differences(ir, vi, fused) == pytest.approx(expected, rel=1e-9)
 
 
 # ---------------------------------------------------------------- SSIM and VIF
@@ -237,9 +233,7 @@ def test_vif_of_half_the_contrast_from_its_formula() -> None:
     assert vif.vif_sides(ir, ir, ir / 2.0) == pytest.approx((kept / present,) * 2, rel=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "window"), [(480, 640, 17), (41, 5000, 9), (7, 7, 7), (100, 40000, 3)]
-)
+@pytest.mark.parametrize(("height", "width", "window"), [(480, 640, 17), (41, 5000, 9), (7, 7, 7), (100, 40000, 3)])
 def test_strips_hold_every_window_once(height: int, width: int, window: int) -> None:
     firsts: list[int] = []
     for rows in row_strips(height, width, window):

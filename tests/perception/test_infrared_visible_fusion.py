@@ -301,7 +301,7 @@ def test_different_sizes_need_an_alignment() -> None:
     with pytest.raises(MessageError, match="infrared is 32x24 and visible 64x48 px; set align"):
         step(FusionParams(), visible, small)
     assert step(FusionParams(align="stretch"), visible, small)[0]["fused"].data.shape == (48, 64, 3)
-    outputs, component = step(
+    _outputs, component = step(
         FusionParams(align="calibration", depth_m=5.0), visible, small,
         visible_info=camera(64, 48, 60.0), infrared_info=camera(32, 24, 30.0),
     )  # fmt: skip

@@ -165,9 +165,7 @@ def test_people_are_warm_and_haze_hides_them_from_the_visible_camera_only(drive:
             road = (seen.segmentation == SegmentationClass.ROAD) & (np.abs(seen.depth_m - z) < 1.0)
             assert person.sum() > 20
             assert road.sum() > 20
-            loss = contrast(seen.rgb.astype(float), person, road) / contrast(
-                seen.rgb_clear.astype(float), person, road
-            )
+            loss = contrast(seen.rgb.astype(float), person, road) / contrast(seen.rgb_clear.astype(float), person, road)
             losses.append(loss / np.exp(-beta * z))
             kept.append(contrast(through.thermal_k, person, road) / contrast(warm.thermal_k, person, road))
             warmer.append(warm.thermal_k[person].mean() - warm.thermal_k[road].mean())
