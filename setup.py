@@ -13,6 +13,7 @@ def shared(folder: str, *patterns: str) -> tuple[str, list[str]]:
 
 
 setup(
+    license="Apache-2.0",
     python_requires=">=3.11",
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/ros_attn"]),

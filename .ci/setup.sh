@@ -78,7 +78,9 @@ if [ "$purpose" = test ] && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; 
         pip install -q "${constraints[@]}" "torch>=2.11"
     else
         # Without a GPU the CPU build: gigabytes smaller. pip finds it where a local index has it; uv knows its index.
-        pip install -q "torch==$torch+cpu" 2>/dev/null || { pip install -q uv && "$venv/bin/uv" pip install -q --python "$venv/bin/python" --torch-backend=cpu "torch==$torch"; }
+        pip install -q "torch==$torch+cpu" 2>/dev/null ||
+            { pip install -q uv && "$venv/bin/uv" pip install -q --python "$venv/bin/python" --torch-backend=cpu "torch==$torch"; } ||
+            fail "the CPU build of torch $torch could not be fetched; install torch 2.11 or newer into $venv and run this again"
     fi
 fi
 echo "setup: installing ros-attn[$extras]"

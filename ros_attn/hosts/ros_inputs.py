@@ -47,7 +47,8 @@ class Source:
     """The messages of one input from outside the process.
 
     ``asked`` is the topic before, ``topic`` after the remapping of ``--ros-args``. The type is the one
-    offered among ``types``; of two offered under one name the first of ``types``, and a condition says so.
+    offered among ``types``. Of two offered under one name the one already taken stays, else the first of
+    ``types`` is taken, and a condition says so.
     ``kind`` ``"held"`` takes reliability and durability from the publishers, again at each change.
     ``arrived(value, arrival_ns)`` is called in the executor's thread.
 
@@ -144,6 +145,11 @@ class Source:
             msgtype = self.types[0]
         else:
             return
+        if self.subscription is not None and msgtype != self.msgtype:
+            # rclpy destroys it when nobody uses it any more, which may be after this callback, and one
+            # participant cannot have a topic with two types: the next look subscribes.
+            self.close()
+            return
         profile = self._profile([each for each in fitting if each.topic_type == msgtype])
         if profile is None:
             return
@@ -176,7 +182,7 @@ class Source:
                 raw=True, event_callbacks=events, qos_overriding_options=overriding,
             )  # fmt: skip
         except (RuntimeError, ParameterException, InvalidQosOverridesError) as error:
-            raise RosAttnError(f"{self.topic}: no subscription as qos_overrides asks for it: {error}") from error
+            raise RosAttnError(f"{self.topic}: no subscription could be made: {error}") from error
         self.msgtype = msgtype
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Sink:
                 qos_overriding_options=QoSOverridingOptions.with_default_policies() if self.overridable else None,
             )  # fmt: skip
         except (RuntimeError, ParameterException, InvalidQosOverridesError) as error:
-            raise RosAttnError(f"{self.topic}: no publisher as qos_overrides asks for it: {error}") from error
+            raise RosAttnError(f"{self.topic}: no publisher could be made: {error}") from error
 
     @property
     def listened(self) -> bool:

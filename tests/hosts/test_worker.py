@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ros_attn.component import Component, Out, Outputs, Sync
-from ros_attn.errors import MessageError
+from ros_attn.errors import MessageError, RosAttnError
 from ros_attn.hosts.worker import Worker
 from ros_attn.runtime import Runtime, Step
 from ros_attn.values import FloatArray
@@ -127,6 +127,8 @@ def test_stop_waits_for_the_step_under_way_and_says_when_it_does_not_end() -> No
     bench.push(1)
     entered(bench.component)
     assert not bench.worker.stop(0.01)
+    with pytest.raises(RosAttnError, match=r"^A step that began before the node was deactivated still runs"):
+        bench.worker.start("beside it")
     bench.component.go.release()
     assert bench.worker.stop(DEADLINE_S)
     assert bench.wait() == [1]

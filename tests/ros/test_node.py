@@ -134,9 +134,9 @@ def test_a_component_that_does_not_configure_at_the_start_ends_the_host(host: Ho
 def test_a_step_that_raises_is_never_silently_dead(driver: Driver, node: Start, bench: Bench) -> None:
     node(SCALE, "-p", "trouble:=step_bug")
     bench.connected().send()
-    status, values = driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x02", "an error")
-    assert status.message == ("The component failed and the node is inactive (ValueError: a bug in step); see the log.")
-    assert values["state"] == "inactive"
+    status, _ = driver.diagnosed.wait(NODE, lambda _, values: values["state"] == "inactive", "inactive")
+    assert status.level == b"\x02"
+    assert status.message == "The component failed and the node is inactive (ValueError: a bug in step); see the log."
     assert driver.state(NODE) == "inactive"
     assert driver.set(NODE, trouble="") == [(True, "")]
     assert driver.change(NODE, Transition.TRANSITION_ACTIVATE)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,6 +157,31 @@ def test_compressed_images_and_what_no_decoder_takes(driver: Driver, node: Start
     visible.send(scene(start_ns + 10**9, "rgb8"))
     infrared.send(scene(start_ns + 10**9, "mono16"))
     fused.with_stamp(start_ns + 10**9)
+
+
+JPEG_CAMERA = """
+import sys, rclpy
+from sensor_msgs.msg import CompressedImage
+rclpy.init()
+node = rclpy.create_node("jpeg_camera")
+publisher = node.create_publisher(CompressedImage, "/visible/image", 10)
+sys.stdin.read()
+"""
+
+
+def test_two_types_under_one_name(driver: Driver, node: Start, domain_id: int) -> None:
+    name = "/infrared_visible_fusion"
+    visible = driver.publisher("/visible/image", Image, RELIABLE)
+    node("infrared_visible_fusion")
+    driver.diagnosed.connected(name, ["visible"])
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    with subprocess.Popen([sys.executable, "-c", JPEG_CAMERA], stdin=subprocess.PIPE, env=environment):
+        driver.diagnosed.message(
+            name, f"/visible/image is offered as {JPEG} and sensor_msgs/msg/Image; sensor_msgs/msg/Image is taken."
+        )
+        visible.close()
+        described = f"/visible/image ({JPEG}), publishers: 1"
+        driver.diagnosed.wait(name, lambda _, values: values.get("topic visible") == described, described)
 
 
 # -- names ----------------------------------------------------------------------------------------------
