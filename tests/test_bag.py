@@ -329,10 +329,11 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_bag(delay: float, tmp_path: Path) -
 def test_ctrl_c_while_closing_still_finishes_the_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = BagWriter(tmp_path / "bag")
     writer.write("/cam", _image(1), 5)
-    close, struck = writer._writer.close, threading.Event()
+    close, struck, main = writer._writer.close, threading.Event(), threading.get_ident()
 
     def slow_close() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the main thread itself: a signal that another thread takes does not wake it from its wait.
+        signal.pthread_kill(main, signal.SIGINT)
         assert struck.wait(10)
         close()
 
