@@ -170,8 +170,8 @@ def test_calibration_agrees_with_projection_of_known_points() -> None:
         radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
         xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
         yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-        assert made.map_x[v, u] == pytest.approx(300 * xd + infrared.k[0, 2], abs=1e-3)
-        assert made.map_y[v, u] == pytest.approx(300 * yd + infrared.k[1, 2], abs=1e-3)
+        assert made.map_x[v, u] == pytest.approx(300 * xd + infrared.k[0, 2], abs=5e-3)
+        assert made.map_y[v, u] == pytest.approx(300 * yd + infrared.k[1, 2], abs=5e-3)
     near = alignment.by_calibration(visible, replace(infrared, d=np.zeros(0)), T, 2.0)
     far = alignment.by_calibration(visible, replace(infrared, d=np.zeros(0)), T, 10.0)
     assert near.map_x[240, 320] - far.map_x[240, 320] == pytest.approx(300 * 0.05 * (1 / 2 - 1 / 10), abs=1e-3)

@@ -11,6 +11,7 @@ from ros_attn.errors import MessageError, ParameterError
 from ros_attn.values import Array, CameraInfo
 
 FEATHER_SIGMA_PX = 6.0
+NODE_DISTANCE_PX = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,33 @@ def by_calibration(visible: CameraInfo, infrared: CameraInfo, T_infrared_visible
                 f"{name}/camera_info has distortion model {info.distortion_model!r}; known are plumb_bob, "
                 "rational_polynomial and equidistant."
             )
-    pixels = _pixels((visible.height, visible.width)).reshape(-1, 1, 2)
+    rows, from_rows = _every_few(visible.height)
+    columns, from_columns = _every_few(visible.width)
+    nodes = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 1, 2)
+    mapped = _in_infrared(nodes, visible, infrared, T_infrared_visible, depth_m).reshape(len(rows), len(columns), 2)
+    map_x, map_y = (from_rows @ mapped[..., axis] @ from_columns.T for axis in (0, 1))
+    return _build(map_x, map_y, (infrared.height, infrared.width))
+
+
+def _every_few(size: int) -> tuple[Array, Array]:
+    """Nodes along one axis, and the matrix [size, nodes] that interpolates between them linearly.
+
+    The maps are smooth: between nodes this far apart a straight line is off by some thousandths of a pixel, and a
+    sixteenth of the points keeps the first frame from waiting half a second.
+    """
+    nodes = np.linspace(0, size - 1, -(-(size - 1) // NODE_DISTANCE_PX) + 1)
+    position = np.arange(size) / max(size - 1, 1) * (len(nodes) - 1)
+    left = np.minimum(position.astype(int), max(len(nodes) - 2, 0))
+    matrix = np.zeros((size, len(nodes)))
+    matrix[np.arange(size), left] = 1 - (position - left)
+    matrix[np.arange(size), np.minimum(left + 1, len(nodes) - 1)] += position - left
+    return nodes, matrix
+
+
+def _in_infrared(
+    pixels: Array, visible: CameraInfo, infrared: CameraInfo, T_infrared_visible: Array, depth_m: float
+) -> Array:
+    """Where visible pixels [N, 1, 2] at ``depth_m`` lie in the infrared image, [N, 2]; far outside if behind it."""
     if visible.distortion_model == "equidistant":
         rays = cv2.fisheye.undistortPoints(pixels, visible.k, visible.d[:4])
     else:
@@ -111,5 +138,4 @@ def by_calibration(visible: CameraInfo, infrared: CameraInfo, T_infrared_visible
         mapped, _ = cv2.projectPoints(in_infrared, zero, zero, infrared.k, infrared.d if infrared.d.size else None)
     mapped = mapped.reshape(-1, 2)
     mapped[behind] = -1e6
-    mapped = mapped.reshape(visible.height, visible.width, 2)
-    return _build(mapped[..., 0], mapped[..., 1], (infrared.height, infrared.width))
+    return mapped
