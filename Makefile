@@ -26,7 +26,7 @@ test-all: setup-test
 	$(PYTEST) -m "not gpu" --durations=30 $(ARGS)
 
 gpu: setup-test
-	$(PYTEST) -m gpu $(ARGS)
+	@$(PYTEST) -m gpu $(ARGS) || { [ $$? -eq 5 ] && echo "No test needs a GPU yet: the kernels are not written."; }
 
 lint: setup-test
 	$(BIN)/ruff check .
