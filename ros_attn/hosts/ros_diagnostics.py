@@ -50,7 +50,8 @@ class Ages:
         if abs(median) > OTHER_CLOCK_MS:
             conditions.warn(
                 "latency",
-                f"Stamps are {median / OTHER_CLOCK_MS:.3g} h behind this node's clock: play the bag with --clock "
+                f"Stamps are {abs(median) / OTHER_CLOCK_MS:.3g} h {'behind' if median > 0 else 'ahead of'} this node's "
+                "clock: play the bag with --clock "
                 "and set use_sim_time, or set the sensor's clock.",
             )
             return

@@ -201,11 +201,11 @@ class Listener:
         self._driver.wait(lambda: len(self.values) >= count, f"{count} messages on {self.topic}")
         return self.values
 
-    def with_stamp(self, stamp_ns: int) -> Any:
+    def with_stamp(self, stamp_ns: int, deadline_s: float = DEADLINE_S) -> Any:
         def found() -> Any:
             return next((value for value in reversed(self.values) if value.stamp_ns == stamp_ns), None)
 
-        return self._driver.wait(found, f"a message of {stamp_ns} on {self.topic}")
+        return self._driver.wait(found, f"a message of {stamp_ns} on {self.topic}", deadline_s)
 
 
 class Diagnosed:

@@ -107,7 +107,7 @@ def test_loss_is_unknown_with_two_publishers(driver: Driver, node: Start) -> Non
 def test_a_topic_of_another_type_is_named(driver: Driver, node: Start) -> None:
     driver.publisher("/imu", FloatArray, RELIABLE)
     node(SCALE)
-    assert driver.diagnosed.message("/scale", "/imu") == (
+    assert driver.diagnosed.message("/scale", "from /driver") == (
         "/imu is std_msgs/msg/Float64MultiArray (from /driver), but input 'imu' takes sensor_msgs/msg/Imu; "
         "remap it to such a topic."
     )
