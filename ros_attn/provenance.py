@@ -11,6 +11,10 @@ from pathlib import Path
 import ros_attn
 
 
+# Figures that were just written do not make the code that wrote them another.
+FIGURES = ":(top,exclude)tests/bench/results"
+
+
 def commit() -> str:
     """The commit of the checkout the package runs from, with ``+`` where files differ; empty outside one."""
     folder = Path(ros_attn.__file__).parent
@@ -21,7 +25,7 @@ def commit() -> str:
         if top.returncode != 0:
             return ""
         dirty = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"],
+            ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "--", ":(top)", FIGURES],
             capture_output=True, text=True, timeout=5,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
