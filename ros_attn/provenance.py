@@ -10,7 +10,6 @@ from pathlib import Path
 
 import ros_attn
 
-
 # Figures that were just written do not make the code that wrote them another.
 FIGURES = ":(top,exclude)tests/bench/results"
 

@@ -41,7 +41,7 @@ def draw(at_s: float, out: Path) -> None:
         stamp_ns = reader.start_ns + round(at_s * 1e9)
     outputs = DEMO / "run" / "outputs"
     infrared = nearest(DEMO / "bag", "/infrared/image", stamp_ns)
-    levels = PercentileGain(1.0, 99.5, 0.0, 300.0).apply(infrared.data, 0).astype(np.uint8)
+    levels = PercentileGain(1.0, 99.5, 0.0, 300.0, 3.0).apply(infrared.data, 0).astype(np.uint8)
     pictures = [
         nearest(DEMO / "bag", "/visible/image", stamp_ns).data,
         levels,

@@ -82,7 +82,7 @@ def counts(low: int, high: int, size: int = 64) -> Array:
 
 
 def test_gain_maps_percentiles_to_black_and_white() -> None:
-    gain = PercentileGain(1.0, 99.0, 1.0, 0.0)
+    gain = PercentileGain(1.0, 99.0, 1.0, 0.0, 0.0)
     levels = gain.apply(counts(7000, 8000), 0)
     assert gain.range is not None
     low, high = np.percentile(counts(7000, 8000)[::4, ::4], (1, 99))
@@ -93,7 +93,7 @@ def test_gain_maps_percentiles_to_black_and_white() -> None:
 
 def test_gain_follows_a_step_with_its_time_constant_whatever_the_rate() -> None:
     for rate in (9, 30):
-        gain = PercentileGain(0.0, 100.0, 1.0, 0.0)
+        gain = PercentileGain(0.0, 100.0, 1.0, 0.0, 0.0)
         gain.apply(counts(1000, 2000), 0)
         for k in range(1, rate + 1):
             gain.apply(counts(3000, 4000), round(k * S / rate))
@@ -102,7 +102,7 @@ def test_gain_follows_a_step_with_its_time_constant_whatever_the_rate() -> None:
 
 
 def test_gain_starts_anew_after_a_long_gap_and_on_reset() -> None:
-    gain = PercentileGain(0.0, 100.0, 1.0, 0.0)
+    gain = PercentileGain(0.0, 100.0, 1.0, 0.0, 0.0)
     for stamp in (0, 6 * S):
         gain.apply(counts(1000 + stamp // S, 2000), stamp)
     assert gain.range is not None and gain.range[0] == 1006
@@ -113,18 +113,27 @@ def test_gain_starts_anew_after_a_long_gap_and_on_reset() -> None:
 
 def test_gain_does_not_blow_up_the_noise_of_a_flat_scene() -> None:
     noise = (7000 + np.random.default_rng(0).normal(0, 5, (64, 64))).astype(np.uint16)
-    assert PercentileGain(1, 99, 1, 300).apply(noise, 0).std() < 6
-    assert PercentileGain(1, 99, 1, 0).apply(noise, 0).std() > 40
-    assert PercentileGain(1, 99, 1, 300).apply(noise, 0).mean() == pytest.approx(127.5, abs=3)
+    assert PercentileGain(1, 99, 1, 300, 0.0).apply(noise, 0).std() < 6
+    assert PercentileGain(1, 99, 1, 0, 0.0).apply(noise, 0).std() > 40
+    assert PercentileGain(1, 99, 1, 300, 0.0).apply(noise, 0).mean() == pytest.approx(127.5, abs=3)
+
+
+def test_gain_of_temperatures_has_its_own_smallest_span() -> None:
+    kelvin = scene(0, "32FC1").data  # 290 to 320 K
+    assert PercentileGain(1, 99, 1, 300, 3).apply(kelvin, 0).std() > 40
+    flat = (293 + np.random.default_rng(0).normal(0, 0.05, (64, 64))).astype(np.float32)
+    assert PercentileGain(1, 99, 1, 300, 3).apply(flat, 0).std() < 6
+    constant = np.full((8, 8), 293.0, np.float32)
+    assert np.isfinite(PercentileGain(1, 99, 1, 0, 0).apply(constant, 0)).all()
 
 
 def test_gain_takes_nan_as_cold_and_refuses_nothing_but_nan() -> None:
     kelvin = scene(0, "32FC1").data.copy()
     kelvin[0, :3] = (np.nan, np.inf, -np.inf)
-    levels = PercentileGain(1, 99, 1, 0).apply(kelvin, 0)
+    levels = PercentileGain(1, 99, 1, 0, 0.0).apply(kelvin, 0)
     assert np.isfinite(levels).all() and levels[0, :3].tolist() == [0, 255, 0]
     with pytest.raises(MessageError, match="no finite pixel"):
-        PercentileGain(1, 99, 1, 0).apply(np.full((8, 8), np.nan, np.float32), 0)
+        PercentileGain(1, 99, 1, 0, 0.0).apply(np.full((8, 8), np.nan, np.float32), 0)
 
 
 # -- alignment --------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ def test_mono_stays_mono_and_bgr_equals_rgb() -> None:
 
 @pytest.mark.parametrize("encoding", ["mono16", "16UC1", "32FC1"])
 def test_thermal_counts_go_through_the_gain(encoding: str) -> None:
-    params = FusionParams(agc_min_span=0.0)
+    params = FusionParams(agc_min_span=0.0, agc_min_span_k=0.0)
     outputs, component = step(params, scene(5, "rgb8", 1), scene(5, encoding, 2))
     eight_bit, _ = step(params, scene(5, "rgb8", 1), scene(5, "mono8", 2))
     assert component.gain.range is not None

@@ -21,14 +21,16 @@ class PercentileGain:
     """``y = 255 (x - lo) / max(hi - lo, min_span)``, clipped; lo, hi percentiles smoothed over time.
 
     ``lo += (1 - exp(-dt / time_constant_s)) (lo_frame - lo)`` and likewise hi, dt from stamps [ns]. x [H, W]
-    counts of any dtype, y [H, W] float32 grey levels. ``min_span`` in counts keeps the noise of a flat scene
-    from filling the range; the range is then centred on the scene.
+    counts (whole numbers) or temperatures (float, K or degrees C), y [H, W] float32 grey levels. ``min_span``
+    (counts) or ``min_span_k`` (kelvin, of float images) keeps the noise of a flat scene from filling the range,
+    which is then centred on the scene.
     """
 
     low_percent: float
     high_percent: float
     time_constant_s: float
     min_span: float
+    min_span_k: float
     range: tuple[float, float] | None = None
     stamp_ns: int = 0
 
@@ -45,11 +47,11 @@ class PercentileGain:
         self._follow(float(low), float(high), stamp_ns)
         assert self.range is not None
         low, high = self.range
-        span = high - low
-        if span < self.min_span:
-            low -= 0.5 * (self.min_span - span)
-            span = self.min_span
-        levels = (counts.astype(np.float32) - np.float32(low)) * np.float32(255 / span)
+        span, least = high - low, self.min_span_k if counts.dtype.kind == "f" else self.min_span
+        if span < least:
+            low -= 0.5 * (least - span)
+            span = least
+        levels = (counts.astype(np.float32) - np.float32(low)) * np.float32(255 / max(span, 1e-6))
         if counts.dtype.kind == "f":
             levels = np.nan_to_num(levels, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         return np.clip(levels, 0, 255, out=levels)

@@ -59,6 +59,9 @@ class FusionParams:
         300.0, "smallest span of counts that fills the range; keeps noise down in flat scenes",
         unit="counts", low=0.0, high=65535.0, live=True,
     )  # fmt: skip
+    agc_min_span_k: float = param(
+        3.0, "the same for float images, which hold temperatures", unit="K", low=0.0, high=1000.0, live=True
+    )
     polarity: Literal["white_hot", "black_hot"] = param(
         "white_hot", "what the infrared camera shows bright; a warning says when it looks the other way", live=True
     )
@@ -183,7 +186,9 @@ class InfraredVisibleFusion(Component):
 
     def _make_gain(self) -> None:
         p = self.params
-        self.gain = PercentileGain(p.agc_low_percent, p.agc_high_percent, p.agc_time_s, p.agc_min_span)
+        self.gain = PercentileGain(
+            p.agc_low_percent, p.agc_high_percent, p.agc_time_s, p.agc_min_span, p.agc_min_span_k
+        )
 
     def _flag(self, name: str, missing: bool, other: str) -> None:
         if missing:
