@@ -7,7 +7,8 @@ tests/test_checkpoint.py, QoS and shared memory in tests/ros; here the user's vi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,33 @@ def test_padded_and_big_endian_images_give_the_same_result(tmp_path: Path) -> No
         with BagReader(run / "outputs") as outputs:
             found.append([bytes(message.raw) for message in outputs.messages()])
     assert found[0] == found[1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB; only root can make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no small disk can be mounted here (not root)")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_last_run_stays(
+    tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = pairs(tmp_path / "bag", count=60)
+    runs = small_disk / "runs"
+    assert main(["replay", str(bag), "infrared_visible_fusion", "--duration", "0.3", "--out", str(runs / "good")]) == 0
+    assert main(["replay", str(bag), "infrared_visible_fusion", "--out", str(runs / "full")]) == 1
+    error = capsys.readouterr().err
+    assert "could not be written (No space left on device" in error and "make room" in error
+    assert (runs / "latest").readlink() == Path("good")
+    assert not list(small_disk.rglob("*.mcap*"))[1:], "half a bag was left behind"
+    with BagReader(runs / "good" / "outputs") as outputs:
+        assert outputs.message_count > 0
 
 
 @pytest.mark.parametrize(

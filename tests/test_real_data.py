@@ -38,8 +38,9 @@ def test_every_set_becomes_a_bag_and_is_fused(data: Path, tmp_path: Path, folder
     assert main(["replay", str(tmp_path / "bag"), "infrared_visible_fusion", "--out", str(run)]) == 0
     count = len(names.read_text().splitlines())
     assert json.loads((run / "summary.json").read_text())["stages"]["infrared_visible_fusion"]["runs"]["steps"] == count
-    assert main(["convert", "images", str(run / "outputs"), str(tmp_path / "png")]) == 0
-    assert len(list((tmp_path / "png" / "fused_image").iterdir())) == count
+    named = ["--names-from", str(tmp_path / "bag")]
+    assert main(["convert", "images", str(run / "outputs"), str(tmp_path / "png"), *named]) == 0
+    assert sorted(path.stem for path in (tmp_path / "png" / "fused_image").iterdir()) == names.read_text().splitlines()
 
 
 BAGS = ("rosbag2_mcap_talker", "rosbag2_mcap_wbag", "rosbag2_sqlite3_talker", "rosbag2_sqlite3_wbag", "tf_example",

@@ -40,6 +40,8 @@ class Images:
     """folder to make."""
     topic: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """topic to write; may be given several times; without any, all images."""
+    names_from: Path | None = None
+    """bag whose /pair_name names the files: the one that was replayed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run(argv: list[str]) -> int:
             command.folder, command.out, command.rate_hz, command.names, command.visible, command.infrared
         )
     elif isinstance(command, Images):
-        done = bag_to_pairs(command.bag, command.out, command.topic)
+        done = bag_to_pairs(command.bag, command.out, command.topic, command.names_from)
     else:
         done = kitti_raw_to_bag(command.folder, command.out, command.ground_truth_tf, command.scan_frame_offset)
     print(done)

@@ -86,11 +86,14 @@ def pairs_to_bag(
     return Conversion(out, counts, tuple(remarks))
 
 
-def bag_to_pairs(bag: str | Path, out: str | Path, topics: Sequence[str] = ()) -> Conversion:
+def bag_to_pairs(
+    bag: str | Path, out: str | Path, topics: Sequence[str] = (), names_from: str | Path | None = None
+) -> Conversion:
     """Write the images of a bag as PNG, one folder a topic (``/visible/image`` as ``visible_image``).
 
     ``topics``: those to write, without any all image topics. A file is called by the ``/pair_name`` of its
-    stamp where the bag has one (so outputs of a component join their inputs), otherwise by its stamp in ns.
+    stamp where the bag has one, or where ``names_from`` has one (the bag whose outputs these are), otherwise by
+    its stamp in ns.
     Pixels are unchanged; images that PNG cannot hold are left out with a remark.
 
     Raises:
@@ -99,8 +102,8 @@ def bag_to_pairs(bag: str | Path, out: str | Path, topics: Sequence[str] = ()) -
         BagError: an unreadable bag.
     """
     out, written, left_out = Path(out), Counter[str](), Counter[str]()
-    with BagReader(bag) as reader, new_output(out) as folder:
-        wanted, names = _image_topics(reader, topics), _pair_names(reader)
+    with BagReader(bag) as reader, BagReader(names_from or bag) as named, new_output(out) as folder:
+        wanted, names = _image_topics(reader, topics), _pair_names(named)
         for message in reader.messages(wanted):
             image = reader.decode(message)
             assert isinstance(image, Image)
