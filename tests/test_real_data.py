@@ -43,6 +43,24 @@ def test_every_set_becomes_a_bag_and_is_fused(data: Path, tmp_path: Path, folder
     assert sorted(path.stem for path in (tmp_path / "png" / "fused_image").iterdir()) == names.read_text().splitlines()
 
 
+def test_kitti_from_folder_to_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor bag with calibration and /tf_static; the right camera stands in for the infrared one."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "kitti-raw", str(data / "ego_kitti_raw"), "kitti"]) == 0
+    remaps = [
+        flag
+        for ours, theirs in (("visible", "left"), ("infrared", "right"))
+        for topic, name in (("image", "image_raw"), ("camera_info", "camera_info"))
+        for flag in ("--remap", f"{ours}/{topic}:=/kitti/camera_gray_{theirs}/{name}")
+    ]
+    frames = ["--visible-frame", "camera_gray_left_optical", "--infrared-frame", "camera_gray_right_optical"]
+    flags = ["--align", "calibration", "--depth-m", "15", "--slop-s", "0.05", *remaps, *frames]
+    assert main(["replay", "kitti", "infrared_visible_fusion", "--out", "runs/kitti", *flags]) == 0
+    assert main(["evaluate", "runs/kitti", "--every", "10"]) == 0
+    means = json.loads(Path("runs/kitti/evaluation.json").read_text())["metrics"]["run"]
+    assert means["Q_min"]["mean"] > 0.3
+
+
 BAGS = ("rosbag2_mcap_talker", "rosbag2_mcap_wbag", "rosbag2_sqlite3_talker", "rosbag2_sqlite3_wbag", "tf_example",
         "nav2_turtlebot.mcap", "jackal_imu_wheel.ros1.bag", "tilt_laser_imu_gps.ros1.bag")  # fmt: skip
 

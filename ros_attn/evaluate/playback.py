@@ -145,20 +145,23 @@ def _graph(run: RecordedRun) -> Graph:
     if settings["component"].endswith((".yaml", ".yml")):
         graph = graphs.load(Path(settings["component"]))
     else:
-        stage = _stage(settings)
-        graph = Graph([stage])
+        graph = Graph([_stage(run)])
     absent = [stage.name for stage in graph.stages if stage.name not in run.params]
     if absent:
         raise RosAttnError(
             f"{settings['component']} is not the graph of {run.path}: that run has no stage {absent[0]!r}."
         )
     for stage in graph.stages:
-        params = parameters.build(type(stage.component).Params, run.params[stage.name], f"{run.path}/params.yaml")
-        stage.component = type(stage.component)(params)
+        stage.component = _component(run, type(stage.component), stage.name)
     return graph
 
 
-def _stage(settings: Mapping[str, Any]) -> Stage:
+def _component(run: RecordedRun, cls: type[Component], name: str) -> Component:
+    return cls(parameters.build(cls.Params, run.params.get(name, {}), f"{run.path}/params.yaml"))
+
+
+def _stage(run: RecordedRun) -> Stage:
+    settings = run.summary["settings"]
     cls = registry.find(settings["component"])
     options: dict[str, dict[str, float]] = {}
     for rule in settings["input"]:
@@ -166,6 +169,7 @@ def _stage(settings: Mapping[str, Any]) -> Stage:
         name, _, option = key.partition(".")
         options.setdefault(name, {})[option] = float(number)
     return Stage(
-        cls(), cls.kind(), "", graphs.parse_remaps(settings["remap"]),
+        # The parameters decide which topics there are to remap.
+        _component(run, cls, cls.kind()), cls.kind(), "", graphs.parse_remaps(settings["remap"]),
         {name: InputOptions(**each) for name, each in options.items()},
     )  # fmt: skip
