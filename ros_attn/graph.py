@@ -48,13 +48,17 @@ def parse_remaps(rules: Sequence[str]) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """One component in a graph, with its node name, namespace and remapping."""
+    """One component in a graph, with its node name, namespace and remapping.
+
+    ``spec`` is what was asked for (a name, module:Class, file.py:Class), so that it can be found again.
+    """
 
     component: Component
     name: str
     namespace: str = ""
     remap: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, InputOptions] = field(default_factory=dict)
+    spec: str = ""
 
     def topic(self, declared: str) -> str:
         """The full topic of a declared one, remapping applied to either form of the name."""
@@ -107,7 +111,7 @@ def single(
     """A graph of one component by name."""
     cls = registry.find(component)
     built = cls(parameters.build(cls.Params, params or {}, cls.kind()))
-    return Graph([Stage(built, name or cls.kind(), namespace, remap or {}, options or {})])
+    return Graph([Stage(built, name or cls.kind(), namespace, remap or {}, options or {}, component)])
 
 
 def load(path: Path) -> Graph:
@@ -145,7 +149,8 @@ def load(path: Path) -> Graph:
         options = {
             name: input_options(each, f"{where}, input {name}") for name, each in (entry.get("inputs") or {}).items()
         }
-        stages.append(Stage(built, entry.get("name", cls.kind()), "", entry.get("remap") or {}, options))
+        remap = entry.get("remap") or {}
+        stages.append(Stage(built, entry.get("name", cls.kind()), "", remap, options, entry["component"]))
     return Graph(stages)
 
 

@@ -125,12 +125,9 @@ def build_graph(
     if component.endswith((".yaml", ".yml")):
         if given or params_file or remap or inputs:
             raise RosAttnError(f"{component} is a graph: parameters, remappings and input options stand in that file.")
-        import yaml
-
         graph = graphs.load(Path(component))
-        entries = yaml.safe_load(Path(component).read_text())["stages"]
-        return graph, {stage.name: entry["component"] for stage, entry in zip(graph.stages, entries, strict=True)}
-    cls = registry.find(component)
-    values = from_ros_yaml(params_file, cls.kind()) if params_file else {}
-    graph = graphs.single(component, {**values, **given}, remap, inputs)
-    return graph, {graph.stages[0].name: component}
+    else:
+        cls = registry.find(component)
+        values = from_ros_yaml(params_file, cls.kind()) if params_file else {}
+        graph = graphs.single(component, {**values, **given}, remap, inputs)
+    return graph, {stage.name: stage.spec for stage in graph.stages}
