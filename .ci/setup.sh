@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "setup: $*" >&2; exit 1; }
 
-command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $purpose"
+"$python" -c "" 2>/dev/null || fail "there is no $python that runs; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $purpose"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$python" --version 2>&1) is too old; ros_attn needs 3.11 or newer (ROS 2 Jazzy and later): make PYTHON=python3.12 $purpose"
 for link in kernels policies sim world_models; do
