@@ -37,8 +37,10 @@ def forward(
     """``out [B, Lq, H, Dv]`` and ``lse [B, Lq, H]`` of softmax, or of sigmoid (whose lse is empty)."""
     out = q.new_zeros(*q.shape[:3], v.shape[3])
     lse = _lse(q, normaliser)
-    for group in _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k):
-        call = _Call(group, q, k, v, key_bias, scale)
+    found = _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k)
+    rooms = _rooms(found, k, v)
+    for group in found:
+        call = _Call(group, q, k, v, key_bias, scale, rooms)
         if normaliser == "sigmoid":
             o = call.explicit(normaliser)[0]
         else:
@@ -57,19 +59,28 @@ def backward(
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     dq, dk, dv = torch.zeros_like(q), k.new_zeros(k.shape, dtype=wide), v.new_zeros(v.shape, dtype=wide)
     d_bias = torch.zeros_like(key_bias, dtype=wide) if key_bias is not None and key_bias_grad else None
-    for group in _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k):
-        call = _Call(group, q, k, v, key_bias, scale)
-        gradients = call.flash_backward if normaliser == "softmax" and not call.uneven else call.explicit_backward
-        dq_, dk_, dv_, db_ = gradients(
-            _rows(d_out, group), None if d_lse is None else _rows(d_lse, group), _rows(out, group),
-            _rows(lse, group) if lse.numel() else lse,
-        )  # fmt: skip
+    narrow = k.dtype
+    if key_bias is not None:
+        # A bias gradient sums over queries and heads what half precision has rounded: the channel's, and that of the
+        # output in rowsum(dO O), hence the second forward below.
+        q, k, v, out, d_out = (x.to(wide) for x in (q, k, v, out, d_out))
+    found = _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k)
+    rooms = _rooms(found, k, v)
+    for group in found:
+        call = _Call(group, q, k, v, key_bias, scale, rooms)
+        flash = normaliser == "softmax" and not call.uneven
+        o, norm = _rows(out, group), _rows(lse, group) if lse.numel() else lse
+        if flash and narrow != q.dtype:
+            o, norm = call.flash()
+        dq_, dk_, dv_, db_ = (call.flash_backward if flash else call.explicit_backward)(
+            _rows(d_out, group), None if d_lse is None else _rows(d_lse, group), o, norm
+        )
         _place(dq, group, dq_)
         _sum(dk, group, dk_)
         _sum(dv, group, dv_)
         if d_bias is not None and db_ is not None:
             _sum(d_bias, group, db_, transposed=True)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), None if d_bias is None or key_bias is None else d_bias.to(key_bias.dtype)
+    return dq, dk.to(narrow), dv.to(narrow), None if d_bias is None or key_bias is None else d_bias.to(key_bias.dtype)
 
 
 def _groups(
@@ -78,6 +89,12 @@ def _groups(
 ) -> tuple[Group, ...]:  # fmt: skip
     work = 2.0 * q.shape[0] * q.shape[2] * q.shape[3]
     return cached.get(layout, frame_q, frame_k, open, len_q, len_k, work)
+
+
+def _rooms(found: tuple[Group, ...], k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory for the keys and values of the largest group, used by one group after the other: fresh pages cost more."""
+    most = max((group.keys.count for group in found if len(group.keys.runs) != 1), default=0)
+    return k.new_empty(k.shape[0] * most, *k.shape[2:]), v.new_empty(v.shape[0] * most, *v.shape[2:])
 
 
 def _lse(q: Tensor, normaliser: str) -> Tensor:
@@ -115,7 +132,10 @@ def _sum(x: Tensor, group: Group, values: Tensor, transposed: bool = False) -> N
 class _Call:
     """One group's tensors, heads in front: q [B, G, R Q, D], k and v [B, G, K, D], R query heads on each of G."""
 
-    def __init__(self, group: Group, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None, scale: float) -> None:
+    def __init__(
+        self, group: Group, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None, scale: float,
+        rooms: tuple[Tensor, Tensor],
+    ) -> None:  # fmt: skip
         self.group, self.scale = group, scale
         self.heads, self.shared = q.shape[2], k.shape[2]
         self.wide = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -123,7 +143,7 @@ class _Call:
             q, k, v = q[group.samples], k[group.samples], v[group.samples]
             key_bias = None if key_bias is None else key_bias[group.samples]
         self.bias = None if key_bias is None else group.keys.take(key_bias.transpose(1, 2)).transpose(1, 2)
-        self.k, self.v = (group.keys.take(x).transpose(1, 2) for x in (k, v))
+        self.k, self.v = (group.keys.take(x, room).transpose(1, 2) for x, room in zip((k, v), rooms, strict=True))
         if self.bias is not None and self.bias.shape[1] > 1 and self.shared < self.heads:
             # A bias of its own for each query head: they share no keys any more.
             self.k, self.v = (x.repeat_interleave(self.heads // self.shared, 1) for x in (self.k, self.v))

@@ -25,7 +25,8 @@ CALL = 2.5e6
 MASKED = 1.6
 # So many runs of tokens are copied one by one; more are gathered by index.
 MOST_RUNS = 24
-# Frames with fewer queries than this share a group from the start: it bounds the number of sets to look at.
+# Beyond so many frames of a kind, neighbours share a set from the start, so that each has so many queries.
+MOST_FRAMES = 256
 LEAST_QUERIES = 16
 
 
@@ -48,12 +49,15 @@ class Tokens:
         runs = tuple((positions[a], positions[b - 1] + 1) for a, b in itertools.pairwise(edges))
         return Tokens(runs, None, len(index))
 
-    def take(self, x: Tensor) -> Tensor:
-        """A view where there is one run, otherwise a copy."""
+    def take(self, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """A view where there is one run, otherwise a copy, in the rows of ``room`` where there are enough of them."""
+        out = None
+        if room is not None and x.shape[0] * self.count <= room.shape[0]:
+            out = room[: x.shape[0] * self.count].view(x.shape[0], self.count, *x.shape[2:])
         if self.index is not None:
-            return x.index_select(1, self.index)
+            return torch.index_select(x, 1, self.index, out=out)
         pieces = [x[:, start:end] for start, end in self.runs]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1, out=out)
 
     def put(self, x: Tensor, values: Tensor) -> None:
         if self.index is not None:
@@ -150,7 +154,7 @@ def _of_sample(
         at += count
         values, counts = torch.unique_consecutive(ordered, return_counts=True)
         start = 0
-        edges = _chunks(counts.tolist())
+        edges = _chunks(counts.tolist()) if len(counts) > MOST_FRAMES else [(k, k + 1) for k in range(len(counts))]
         for first, last in edges:
             end = start + int(counts[first:last].sum())
             least, most = int(values[first]), int(values[last - 1])
