@@ -75,19 +75,26 @@ class Plan:
         return float(self.visible.double().mean()) / max(length_k, 1)
 
 
-def query_tiles(layout: Layout, tile: int) -> list[tuple[int, int, int]]:
-    """(start, end, index of the kind among those with queries): runs cut into tiles."""
+def query_tiles(layout: Layout, tile: int, aligned: bool = False) -> list[tuple[int, int, int]]:
+    """(start, end, index of the kind among those with queries): runs cut into tiles.
+
+    ``aligned``: tiles end at multiples of their size too, as FlexAttention's blocks do.
+    """
     tiles, at = [], 0
     for k, (_, count) in enumerate(layout.runs_q):
-        tiles += [(start, min(start + tile, at + count), k) for start in range(at, at + count, tile)]
-        at += count
+        start, end = at, at + count
+        while start < end:
+            stop = min((start // tile + 1) * tile if aligned else start + tile, end)
+            tiles.append((start, stop, k))
+            start = stop
+        at = end
     return tiles
 
 
 @lru_cache(maxsize=128)
-def _query_tiles(layout: Layout, tile: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _query_tiles(layout: Layout, tile: int, device: torch.device, aligned: bool) -> tuple[Tensor, Tensor, Tensor]:
     """``q_tile``, and [Tq, tile]: the queries of each tile and which of them are real."""
-    q_tile = torch.tensor(query_tiles(layout, tile), dtype=torch.int32).reshape(-1, 3)
+    q_tile = torch.tensor(query_tiles(layout, tile, aligned), dtype=torch.int32).reshape(-1, 3)
     index = q_tile[:, :1].long() + torch.arange(tile)
     real = index < q_tile[:, 1:2]
     return q_tile.to(device), torch.where(real, index, 0).to(device), real.to(device)
@@ -95,9 +102,9 @@ def _query_tiles(layout: Layout, tile: int, device: torch.device) -> tuple[Tenso
 
 def build(
     layout: Layout, frame_q: Tensor | None, frame_k: Tensor | None, tile_q: int, tile_k: int, device: torch.device, *,
-    open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None,
+    open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None, aligned: bool = False,
 ) -> Plan:  # fmt: skip
-    """The plan of one layout and one state of its frames; see ``Plan``."""
+    """The plan of one layout and one state of its frames; see ``Plan``, and ``query_tiles`` for ``aligned``."""
     length_q, length_k = layout.length_q, layout.length_k
     frames = torch.zeros(1, length_q, dtype=torch.int32, device=device) if frame_q is None else frame_q
     beyond = frames < 0
@@ -124,7 +131,7 @@ def build(
         return both[:, 0].contiguous(), both[:, 1].contiguous()
 
     lo, hi = ranks(bias=False)
-    q_tile, index, real = _query_tiles(layout, tile_q, device)
+    q_tile, index, real = _query_tiles(layout, tile_q, device, aligned)
     # Which interval of ranks each tile of queries spans; an empty one meets no key.
     rank = rank_q[:, index]
     real = real & (rank >= 0)
@@ -199,15 +206,18 @@ class PlanCache:
     def get(
         self, layout: Layout, frame_q: Tensor | None, frame_k: Tensor | None, tile_q: int, tile_k: int,
         device: torch.device, *, open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None,
+        aligned: bool = False,
     ) -> Plan:  # fmt: skip
         tensors = (frame_q, frame_k, open, len_q, len_k)
         states = [state(each) for each in tensors]
-        key = None if None in states else (layout, tile_q, tile_k, device, *states)
+        key = None if None in states else (layout, tile_q, tile_k, device, aligned, *states)
         if key is not None and key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key][0]
         self.built += 1
-        plan = build(layout, frame_q, frame_k, tile_q, tile_k, device, open=open, len_q=len_q, len_k=len_k)
+        plan = build(
+            layout, frame_q, frame_k, tile_q, tile_k, device, open=open, len_q=len_q, len_k=len_k, aligned=aligned
+        )
         if key is not None:
             self._plans[key] = (plan, tensors)
             if len(self._plans) > self._size:

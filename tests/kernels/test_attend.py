@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from ros_attn.kernels import grouped, groups
 from ros_attn.kernels.attend import attend
 from ros_attn.kernels.backend import BackendError
 from ros_attn.kernels.layout import ALL, PAST, SAME, memory
@@ -25,11 +27,35 @@ def tensors(*shape: int, count: int = 3, dtype: torch.dtype = torch.float64, see
     return [torch.randn(*shape, dtype=dtype, generator=generator) for _ in range(count)]
 
 
+@pytest.fixture
+def unmerged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups as small as they come: cases of a few tokens would otherwise be one masked call."""
+    monkeypatch.setattr(groups, "CALL", 0.0)
+    monkeypatch.setattr(grouped, "cached", groups.GroupCache())
+
+
 @pytest.mark.parametrize("backend", ["reference", "grouped"])
 @pytest.mark.parametrize("seed", range(60))
 def test_random_structure(seed: int, backend: str) -> None:
     case = random_case(seed)
     assert distance(answer(case, attend, backend=backend), oracle(case)) < 1e-12
+
+
+@pytest.mark.usefixtures("unmerged")
+@pytest.mark.parametrize("seed", range(60))
+def test_random_structure_in_many_groups(seed: int) -> None:
+    case = random_case(seed)
+    assert distance(answer(case, attend, backend="grouped"), oracle(case)) < 1e-12
+
+
+@pytest.mark.usefixtures("unmerged")
+def test_more_frames_than_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "MOST_FRAMES", 3)
+    monkeypatch.setattr(groups, "LEAST_QUERIES", 2)
+    monkeypatch.setattr(groups, "MOST_RUNS", 1)
+    for seed in range(30):
+        case = random_case(seed)
+        assert distance(answer(case, attend, backend="grouped"), oracle(case)) < 1e-12
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -48,7 +74,7 @@ def test_lengths(length: int, normaliser: str) -> None:
 @pytest.mark.parametrize("length", [1, 257])
 def test_dense_is_pytorchs_own(length: int) -> None:
     q, k, v = tensors(2, length, 4, 32)
-    expected = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    expected = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
     for backend in ("sdpa", "grouped", "reference"):
         torch.testing.assert_close(attend(q, k, v, backend=backend), expected, rtol=0, atol=1e-13)
     masked = Visibility((("a", length),), (("a", length),), {("a", "a"): ALL})
@@ -65,7 +91,8 @@ def test_half_precision_errs_no_more_than_pytorch(dtype: torch.dtype, normaliser
     bias = 4 * tensors(1, 1, length, count=1)[0] if biased else None
     kinds = (("a", 200), ("b", 57))
     visibility = Visibility(kinds, kinds, {("a", "a"): ALL, ("b", "a"): ALL, ("b", "b"): ALL})
-    case = Case(*(x.to(dtype).double() for x in (q, k, v)), visibility, bias, normaliser, width**-0.5)
+    q, k, v = (x.to(dtype).double() for x in (q, k, v))
+    case = Case(q, k, v, visibility, bias, normaliser, width**-0.5)
 
     def plain(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None, return_lse: bool, **_: object) -> object:
         """PyTorch as one writes it: products in the type, the normaliser in fp32."""
@@ -95,13 +122,14 @@ def test_rows_that_see_nothing() -> None:
     """Every sample and key closed: zeros, -inf and zero gradients, without NaN, in every normaliser."""
     q, k, v = tensors(2, 5, 2, 8, dtype=torch.float32)
     kinds = (("a", 5),)
-    for structure in (
+    structures: tuple[dict[str, Any], ...] = (
         {"len_k": torch.tensor([0, 0])},
         {"len_q": torch.tensor([0, 0])},
         {"open": torch.zeros(2, 1, dtype=torch.bool)},
         {"visibility": Visibility(kinds, kinds, {})},
         {"key_bias": torch.full((2, 1, 5), -math.inf)},
-    ):
+    )
+    for structure in structures:
         for normaliser in ("softmax", "softmax1", "sigmoid"):
             for backend in ("reference", "grouped"):
                 leaves = [x.clone().requires_grad_() for x in (q, k, v)]

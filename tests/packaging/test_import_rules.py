@@ -35,7 +35,7 @@ RULES = {
     "core.bag": rule("core numpy", "rosbags"),
     "core.codecs": rule("core numpy", "rosbags cv2"),
     "core.checkpoint": rule("core numpy", "safetensors"),
-    "kernels": rule("kernels core.errors torch"),
+    "kernels": rule("kernels core.errors torch", "fla"),
     "kernels.triton": rule("kernels core.errors torch triton"),
     "world_models": rule("world_models kernels core.errors torch numpy"),
     "policies": rule("policies world_models kernels core.errors torch numpy"),

@@ -1,0 +1,67 @@
+"""The lowering to FlexAttention: an oracle that shares nothing with ours but the plan's intervals and lists."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ros_attn.kernels.attend import attend
+from ros_attn.kernels.backend import BackendError
+from ros_attn.kernels.flex import attend_flex, block_mask
+from ros_attn.kernels.plan import build
+from tests.kernels.oracle import Case, random_case
+
+
+def flex(case: Case, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    vis, bias = case.visibility, case.key_bias
+    q, k, v = (x.float() for x in (case.q, case.k, case.v))
+    return attend_flex(
+        q, k, v, None if bias is None else bias.float(), layout=vis.layout, frame_q=vis.frame_q, frame_k=vis.frame_k,
+        open=case.open, len_q=case.len_q, len_k=case.len_k, scale=case.scale, block=block,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("seed", range(20))
+def test_flex_agrees_with_the_reference(seed: int) -> None:
+    case = random_case(seed, "softmax")
+    out, lse = flex(case, 16)
+    expected, norm = attend(
+        case.q, case.k, case.v, key_bias=case.key_bias, return_lse=True, backend="reference", **case.options()
+    )
+    assert (out - expected).abs().max() < 1e-5
+    assert torch.equal(torch.isneginf(lse), torch.isneginf(norm))
+    some = ~torch.isneginf(norm)
+    assert (lse[some] - norm[some]).abs().sum() < 1e-3
+
+
+@pytest.mark.parametrize("block", [4, 8])
+@pytest.mark.parametrize("seed", range(30))
+def test_its_block_lists_cover_the_mask(seed: int, block: int) -> None:
+    """Every block with a visible pair is listed, and in a full one every query that sees anything sees all of it."""
+    case = random_case(seed, "softmax")
+    vis = case.visibility
+    structure = {"open": case.open, "len_q": case.len_q, "len_k": case.len_k}
+    plan = build(vis.layout, vis.frame_q, vis.frame_k, block, block, torch.device("cpu"), aligned=True, **structure)
+    lists = block_mask(vis.layout, plan, vis.length_q, vis.length_k, block)
+    mask = vis.mask(**structure).expand(plan.rank_q.shape[0], -1, -1)
+    for b in range(mask.shape[0]):
+        for row in range(-(-vis.length_q // block)):
+            full = lists.full_kv_indices[b, 0, row, : int(lists.full_kv_num_blocks[b, 0, row])].tolist()
+            part = lists.kv_indices[b, 0, row, : int(lists.kv_num_blocks[b, 0, row])].tolist()
+            assert not set(full) & set(part)
+            for column in range(-(-vis.length_k // block)):
+                pairs = mask[b, row * block : (row + 1) * block, column * block : (column + 1) * block]
+                if bool(pairs.any()):
+                    assert column in full or column in part
+                if column in full:
+                    sees = mask[b, row * block : (row + 1) * block].any(1)
+                    assert bool(pairs[sees].all()) and pairs.shape[1] == block
+
+
+def test_it_refuses_what_it_cannot_do() -> None:
+    x = torch.zeros(1, 4, 2, 16, requires_grad=True)
+    with pytest.raises(BackendError, match="FlexAttention has no backward on the CPU"):
+        attend(x, x, x, backend="flex")
+    with pytest.raises(BackendError, match="FlexAttention has softmax only"):
+        attend(x, x, x, backend="flex", normaliser="sigmoid")
