@@ -35,10 +35,10 @@ def forward(
     scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``out [B, Lq, H, Dv]`` and ``lse [B, Lq, H]`` of softmax, or of sigmoid (whose lse is empty)."""
-    out = q.new_zeros(*q.shape[:3], v.shape[3])
-    lse = _lse(q, normaliser)
     found = _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k)
     rooms = _rooms(found, k, v)
+    out = _unplaced(found, q, v.shape[3])
+    lse = _lse(q, normaliser)
     for group in found:
         call = _Call(group, q, k, v, key_bias, scale, rooms)
         if normaliser == "sigmoid":
@@ -57,7 +57,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
     """The gradients of q, k, v and, with ``key_bias_grad``, of the key bias."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    dq, dk, dv = torch.zeros_like(q), k.new_zeros(k.shape, dtype=wide), v.new_zeros(v.shape, dtype=wide)
+    dk, dv = k.new_zeros(k.shape, dtype=wide), v.new_zeros(v.shape, dtype=wide)
     d_bias = torch.zeros_like(key_bias, dtype=wide) if key_bias is not None and key_bias_grad else None
     narrow = k.dtype
     if key_bias is not None:
@@ -66,6 +66,7 @@ def backward(
         q, k, v, out, d_out = (x.to(wide) for x in (q, k, v, out, d_out))
     found = _groups(q, k, layout, frame_q, frame_k, open, len_q, len_k)
     rooms = _rooms(found, k, v)
+    dq = _unplaced(found, q, q.shape[3])
     for group in found:
         call = _Call(group, q, k, v, key_bias, scale, rooms)
         flash = normaliser == "softmax" and not call.uneven
@@ -80,7 +81,12 @@ def backward(
         _sum(dv, group, dv_)
         if d_bias is not None and db_ is not None:
             _sum(d_bias, group, db_, transposed=True)
-    return dq, dk.to(narrow), dv.to(narrow), None if d_bias is None or key_bias is None else d_bias.to(key_bias.dtype)
+    return (
+        dq.to(narrow),
+        dk.to(narrow),
+        dv.to(narrow),
+        None if d_bias is None or key_bias is None else d_bias.to(key_bias.dtype),
+    )
 
 
 def _groups(
@@ -89,6 +95,13 @@ def _groups(
 ) -> tuple[Group, ...]:  # fmt: skip
     work = 2.0 * q.shape[0] * q.shape[2] * q.shape[3]
     return cached.get(layout, frame_q, frame_k, open, len_q, len_k, work)
+
+
+def _unplaced(found: tuple[Group, ...], q: Tensor, width: int) -> Tensor:
+    """[B, Lq, H, width] for what each group places: zeros where some query is in no group."""
+    placed = sum(g.queries.count * (q.shape[0] if g.samples is None else len(g.samples)) for g in found)
+    make = q.new_empty if placed == q.shape[0] * q.shape[1] else q.new_zeros
+    return make(*q.shape[:3], width)
 
 
 def _rooms(found: tuple[Group, ...], k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

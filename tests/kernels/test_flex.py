@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ros_attn.kernels.attend import attend
+from ros_attn.kernels.attention import attend
 from ros_attn.kernels.backend import BackendError
 from ros_attn.kernels.flex import attend_flex, block_mask
 from ros_attn.kernels.plan import build

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from ros_attn.kernels.attend import attend
+from ros_attn.kernels.attention import attend
 from tests.kernels.oracle import answer, distance, oracle, random_case
 
 SEEDS = range(40)
@@ -45,14 +45,14 @@ MUTANTS = [
     ("grouped", "rest = self.counted() / self.scale", "rest = self.counted()", "the bias scaled with the scores"),
     ("grouped", "x[group.samples] = some", "x[:1] = some[:1]", "written to the wrong sample"),
     ("grouped", "x.index_add_(0, group.samples, some)", "x[group.samples] = some", "a sample's groups not summed"),
-    ("attend", "torch.sigmoid(lse)[..., None]", "torch.sigmoid(lse.detach())[..., None]", "softmax1 without dLSE"),
+    ("attention", "torch.sigmoid(lse)[..., None]", "torch.sigmoid(lse.detach())[..., None]", "softmax1 without dLSE"),
 ]  # fmt: skip
 
 
 @contextmanager
 def planted(name: str, old: str, new: str) -> Iterator[ModuleType]:
     """The modules of attend with one place of one of them changed; ``attend`` of the changed copy is given."""
-    affected = ("intervals", "reference", "plan", "groups", "grouped", "operators", "attend")
+    affected = ("intervals", "reference", "plan", "groups", "grouped", "operators", "attention")
     names = [f"ros_attn.kernels.{each}" for each in affected]
     kept = {each: sys.modules.pop(each) for each in names if each in sys.modules}
     package = import_module("ros_attn.kernels")
@@ -72,7 +72,7 @@ def planted(name: str, old: str, new: str) -> Iterator[ModuleType]:
             sys.modules[module.__name__] = module
             setattr(package, each, module)
             exec(compile(source, f"{each} with {old!r} changed", "exec"), module.__dict__)
-        yield sys.modules["ros_attn.kernels.attend"]
+        yield sys.modules["ros_attn.kernels.attention"]
     finally:
         sys.modules.update(kept)
         for each, value in attributes.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ros_attn.kernels import grouped, groups
-from ros_attn.kernels.attend import attend
+from ros_attn.kernels.attention import attend
 from ros_attn.kernels.backend import BackendError
 from ros_attn.kernels.layout import ALL, PAST, SAME, memory
 from ros_attn.kernels.operators import attend_op
