@@ -88,3 +88,26 @@ def pair_mask(
     if len_q is not None:
         seen = seen & (torch.arange(layout.length_q, device=device)[None, :] < len_q[:, None])[:, :, None]
     return seen
+
+
+def visible_counts(
+    layout: Layout, frame_q: Tensor | None, frame_k: Tensor | None, open: Tensor | None = None,
+    len_q: Tensor | None = None, len_k: Tensor | None = None, *, device: torch.device | None = None,
+) -> Tensor:  # fmt: skip
+    """How many keys each query sees, int64 [B|1, Lq]: intervals that began minus those that ended, by bisection."""
+    lo, hi = close(*intervals(layout, frame_k, device=device), layout, open, len_k)
+    frames = torch.zeros(1, layout.length_q, dtype=torch.int32, device=lo.device) if frame_q is None else frame_q
+    samples = max(lo.shape[0], frames.shape[0])
+    counts, at = [], 0
+    for k, (_, count) in enumerate(layout.runs_q):
+        run = frames[:, at : at + count].expand(samples, -1).contiguous()
+        at += count
+        begun, ended = (
+            torch.searchsorted(torch.sort(x[:, k], 1).values.expand(samples, -1).contiguous(), run, right=True)
+            for x in (lo, hi)
+        )
+        counts.append(begun - ended)
+    found = torch.cat(counts, 1)
+    if len_q is not None:
+        found = found * (torch.arange(layout.length_q, device=lo.device)[None] < len_q[:, None])
+    return found

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ros_attn.kernels.intervals import pair_mask
+from ros_attn.kernels.intervals import pair_mask, visible_counts
 from ros_attn.kernels.layout import INFINITE, MAX_KINDS, NEVER, Layout, Rule
 
 Pairs = Mapping[tuple[str, str], tuple[float, float, float]]
@@ -123,6 +123,10 @@ class Visibility:
     def mask(self, open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None) -> Tensor:
         """Every pair: bool [B|1, Lq, Lk], True where the key is visible. For reading, tests and small sizes."""
         return pair_mask(self.layout, self.frame_q, self.frame_k, open, len_q, len_k)
+
+    def counts(self, open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None) -> Tensor:
+        """How many keys each query sees: int64 [B|1, Lq], without an array of pairs."""
+        return visible_counts(self.layout, self.frame_q, self.frame_k, open, len_q, len_k)
 
     @staticmethod
     def order(kinds: Sequence[str] | Tensor, names: Sequence[str] | None = None) -> Order:
