@@ -84,7 +84,7 @@ def attend(
     )
     call = Call(
         kind, q.dtype, (q.shape[3], v.shape[3]), q.shape[1] * (q.shape[2] // k.shape[2]), normaliser, structured,
-        key_bias is not None, key_bias is not None and key_bias.shape[1] > 1, return_lse, wants_gradient,
+        key_bias is not None, return_lse, wants_gradient,
     )  # fmt: skip
     # Exporters take operators of PyTorch's own only.
     chosen = choose(call, backend or ("reference" if torch.compiler.is_exporting() else None))

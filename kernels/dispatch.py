@@ -38,7 +38,6 @@ class Call:
     structured: bool
     """With a visibility, open kinds or lengths."""
     biased: bool
-    per_head_bias: bool
     wants_lse: bool
     wants_gradient: bool
 
@@ -87,6 +86,8 @@ def _flex(call: Call) -> Verdict:
 def _grouped(call: Call) -> Verdict:
     if call.device != "cpu":
         return Verdict(False, f"it runs on the CPU, not on {call.device}")
+    if call.normaliser == "sigmoid":
+        return Verdict(True, "plain products for each set of keys")
     return Verdict(True, "one call of flash attention for each set of keys")
 
 

@@ -1,4 +1,4 @@
-"""``ros-attn doctor``: what is wrong with this machine's ROS set-up, and with the topics at hand."""
+"""``ros-attn doctor``: what is wrong with this machine's ROS set-up, its topics, and which kernels run where."""
 
 from __future__ import annotations
 
@@ -33,4 +33,17 @@ def run(argv: list[str]) -> int:
         graph, _ = build_graph(options.component, given, None, parse_remaps(options.remap), {})
     text, healthy = doctor(graph, options.seconds)
     print(text)
+    print("\n".join(kernels()))
     return 0 if healthy else 1
+
+
+def kernels() -> list[str]:
+    """Which backend each attention kernel takes on this machine, and why."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return ["Kernels: torch is not installed; models need it: pip install 'ros-attn[train]'."]
+    from ros_attn.kernels.survey import lines
+
+    devices = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    return [f"Kernels: torch {torch.__version__}, GPU {', '.join(devices) or 'none'}", *(f"   {x}" for x in lines())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +290,28 @@ def test_exports_through_the_reference() -> None:
     program = torch.export.export(Layer(), inputs)
     assert not [node for node in program.graph.nodes if "ros_attn" in str(node.target)]
     torch.testing.assert_close(program.module()(*inputs), Layer()(*inputs))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_gives_the_same_numbers(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra dev)")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra dev)")
+    frame = torch.arange(24, dtype=torch.int32)[None] // 6
+    kinds = (("a", 18), ("b", 6))
+    visibility = Visibility(kinds, kinds, {("a", "a"): SAME, ("b", "a"): PAST, ("b", "b"): ALL}, frame, frame)
+
+    class Layer(torch.nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+            return attend(q, k, v, visibility=visibility, key_bias=bias, normaliser="softmax1")
+
+    inputs = [*tensors(1, 24, 2, 8, dtype=torch.float32), *tensors(1, 1, 24, count=1, dtype=torch.float32)]
+    program = torch.onnx.export(Layer(), tuple(inputs), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(tmp_path / "layer.onnx"))
+    session = runtime.InferenceSession(str(tmp_path / "layer.onnx"), providers=["CPUExecutionProvider"])
+    feed = {each.name: x.numpy() for each, x in zip(session.get_inputs(), inputs, strict=True)}
+    out = torch.from_numpy(session.run(None, feed)[0])
+    torch.testing.assert_close(out, Layer()(*inputs), rtol=0, atol=1e-6)
 
 
 def test_autocast_takes_mixed_types() -> None:
