@@ -9,6 +9,7 @@ Source: ours, after the block lists of FlexAttention (visited, and visited witho
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,16 +64,12 @@ class Plan:
     rows: Tiles
     columns: Tiles
 
-    def computed_share(self) -> float:
-        """Pairs in visited tiles / Lq * Lk. Synchronises."""
+    def shares(self, length_k: int) -> Tensor:
+        """(visible pairs, pairs in visited tiles) / (Lq Lk), float64 [2], on the device."""
         area = (self.q_tile[:, 1] - self.q_tile[:, 0]).to(torch.float64) * self.tile_k
         tiles = (self.rows.full_n + self.rows.part_n).to(torch.float64)
-        total = float(self.rank_q.shape[1]) * self.lo.shape[2]
-        return float((tiles * area).sum(1).mean() / max(total, 1.0))
-
-    def visible_share(self, length_k: int) -> float:
-        """Visible pairs / Lq * Lk. Synchronises."""
-        return float(self.visible.double().mean()) / max(length_k, 1)
+        pairs = float(max(self.rank_q.shape[1] * length_k, 1))
+        return torch.stack((self.visible.double().sum(1).mean(), (tiles * area).sum(1).mean())) / pairs
 
 
 def query_tiles(layout: Layout, tile: int, aligned: bool = False) -> list[tuple[int, int, int]]:
@@ -190,6 +187,10 @@ def _visible(layout: Layout, rank_q: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
     return torch.cat(counts, 1)
 
 
+# Of layouts with so many tiles a side the share of empty pairs is looked at.
+LONG = 8
+
+
 class PlanCache:
     """Plans by layout, tile and the state of their tensors.
 
@@ -201,6 +202,8 @@ class PlanCache:
     def __init__(self, size: int = 32) -> None:
         self._size = size
         self._plans: OrderedDict[Any, tuple[Plan, Any]] = OrderedDict()
+        self._looked_at: set[Layout] = set()
+        self._pending: list[tuple[Layout, Tensor, torch.cuda.Event | None]] = []
         self.built = 0
 
     def get(
@@ -211,6 +214,7 @@ class PlanCache:
         tensors = (frame_q, frame_k, open, len_q, len_k)
         states = [state(each) for each in tensors]
         key = None if None in states else (layout, tile_q, tile_k, device, aligned, *states)
+        self._warn()
         if key is not None and key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key][0]
@@ -222,7 +226,39 @@ class PlanCache:
             self._plans[key] = (plan, tensors)
             if len(self._plans) > self._size:
                 self._plans.popitem(last=False)
+        self._look_at(layout, plan)
         return plan
+
+    def _look_at(self, layout: Layout, plan: Plan) -> None:
+        """Have a layout's shares copied to the host while the device goes on; once a layout, long ones only."""
+        long = layout.length_q >= LONG * plan.tile_q and layout.length_k >= LONG * plan.tile_k
+        capturing = plan.lo.is_cuda and torch.cuda.is_current_stream_capturing()
+        if layout in self._looked_at or not long or capturing:
+            return
+        self._looked_at.add(layout)
+        shares, event = plan.shares(layout.length_k), None
+        if shares.is_cuda:
+            shares = torch.empty(2, dtype=shares.dtype, pin_memory=True).copy_(shares, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._pending.append((layout, shares, event))
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say which layouts compute more than twice what is visible, as far as their shares have arrived."""
+        for each in list(self._pending):
+            layout, shares, event = each
+            if event is not None and not event.query():
+                continue
+            self._pending.remove(each)
+            visible, computed = shares.tolist()
+            if visible < 0.5 * computed:
+                warnings.warn(
+                    f"attend: of {layout.length_q} x {layout.length_k} pairs {visible:.1%} are visible, but the tiles "
+                    f"that hold them cover {computed:.1%}; lay tokens together that see alike (Visibility.order sorts "
+                    f"them by kind), in the order of their frames",
+                    stacklevel=2,
+                )
 
 
 def state(tensor: Tensor | None) -> Any:

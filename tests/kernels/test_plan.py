@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
-from ros_attn.kernels.layout import PAST, Layout, memory
+from ros_attn.kernels.layout import PAST, SAME, Layout, memory
 from ros_attn.kernels.plan import Plan, PlanCache, Tiles, build, query_tiles
 from ros_attn.kernels.visibility import Visibility
 from tests.kernels.oracle import Case, random_case, sees
@@ -138,8 +140,9 @@ def test_tokens_by_kind_cut_the_tiles_of_memorywam_fivefold() -> None:
     """16 k tokens: 7.5 % of the pairs are visible; 128 x 128 tiles cover 50.4 % in produced order, 10.0 % by kind."""
     vis = memory_wam(128)
     plan = build(vis.layout, vis.frame_q, vis.frame_k, 128, 128, CPU)
-    assert plan.visible_share(vis.length_k) == pytest.approx(0.075, abs=5e-4)
-    assert plan.computed_share() == pytest.approx(0.100, abs=2e-3)
+    visible, computed = plan.shares(vis.length_k).tolist()
+    assert visible == pytest.approx(0.075, abs=5e-4)
+    assert computed == pytest.approx(0.100, abs=2e-3)
     # In produced order a frame's 120 + 8 tokens are one tile.
     rules = vis.rule.values()
     tiles = sum(any(sees(rule, t, f) for rule in rules) for t in range(128) for f in range(128))
@@ -165,6 +168,18 @@ def test_a_plan_is_built_once_a_state_of_its_frames() -> None:
     cache.get(layout, frame, frame, 32, 16, CPU)
     cache.get(layout, frame, frame, 16, 16, CPU, len_k=torch.tensor([3]))
     assert cache.built == 4
+
+
+def test_half_empty_tiles_warn_with_the_figure() -> None:
+    frame = torch.arange(256, dtype=torch.int32)[None] % 16
+    kinds = (("a", 256),)
+    scattered = Visibility(kinds, kinds, {("a", "a"): SAME}, frame, frame)
+    with pytest.warns(UserWarning, match=r"of 256 x 256 pairs 6.2% are visible, but the tiles .* cover 100.0%; lay"):
+        PlanCache().get(scattered.layout, frame, frame, 16, 16, CPU)
+    together = frame.sort(1).values
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PlanCache().get(scattered.layout, together, together, 16, 16, CPU)
 
 
 def test_the_cache_forgets_the_oldest() -> None:
