@@ -64,16 +64,16 @@ def pose_vectors(T_camera_world: Tensor) -> Tensor:
 
     The angles are of the camera's orientation in the world, ``R^T = Rz(yaw) Ry(pitch) Rx(roll)``; -R^T t is the
     camera's position and R^T e_z its optical axis. Where the image's x axis is vertical, yaw and roll are not defined:
-    0, with gradients of 0.
+    0, and gradients are finite.
     """
     T = T_camera_world.double()
     R_world_camera, t = T[..., :3, :3].mT, T[..., :3, 3]
     x, y, z = R_world_camera.unbind(-1)
     flat = x[..., 0].square() + x[..., 1].square()
     regular = flat > 1e-24
-    yaw = torch.atan2(x[..., 1], x[..., 0]) * regular
+    yaw = torch.atan2(x[..., 1], torch.where(regular, x[..., 0], 1.0))
     pitch = torch.atan2(-x[..., 2], torch.where(regular, flat, 1e-24).sqrt())
-    roll = torch.atan2(y[..., 2], z[..., 2]) * regular
+    roll = torch.atan2(y[..., 2], torch.where(regular, z[..., 2], 1.0))
     position = -(R_world_camera @ t[..., None])[..., 0]
     return torch.cat((torch.stack((yaw, pitch, roll), -1), t, position, z), -1)
 

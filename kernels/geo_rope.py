@@ -19,9 +19,10 @@ class GeoRope(Rotary):
         e       = [yaw, pitch, roll, t, -R^T t, R^T e_z]                                     in R^12
         angle_m = scale base^(-m/n) d_(m mod 3), and e_(m mod 12) in the other half          n = D/4 slots a half
 
-    A score depends on d_j - d_i and e_j - e_i, componentwise: parallel rays agree whichever points they meet, and two
-    rays to one point agree only when it is far away. It depends on the world frame: moving the world changes scores,
-    unlike ``Prope``.
+    A score depends on d_j - d_i and e_j - e_i, component by component. Parallel rays agree (1.000) whichever points
+    they meet; rays from two cameras 0.3 m apart to one point agree by 0.557, 0.721, 0.971, 1.000 when it is 0.4, 1, 4,
+    40 m away (mean cosine, D = 64): close by, q and k must learn the rest. Moving the world frame changes scores,
+    unlike with ``Prope``.
 
     Shapes: ray_q ``[B|1, Lq, 3]``, pose_q ``[B|1, Lq, 12]``, ray_k and pose_k alike; head size a multiple of 4, at
     least 48 for every component of e to have a slot. Units: rays have length 1, e is in rad and metres, scale in rad

@@ -21,8 +21,8 @@ class Geometry:
         out = g.restore(attention(g.rotate_q(q), g.rotate_k(k), g.rotate_v(v)))
 
     Each transform is linear and acts on every token alone: keys may be rotated as they are written into a buffer. It
-    takes and gives ``[B, L, H, D]`` of one dtype (any strides in, contiguous out), computes in float32, or in float64
-    for float64, and has derivatives to its argument and to floating positions. torch.compile takes it without breaks.
+    takes and gives ``[B, L, H, D]`` of one dtype and any strides, computes in float32, or in float64 for float64, and
+    has derivatives to its argument and to floating positions. torch.compile takes it without breaks.
 
     The fields are positions ``[B|1, L, ...]``, those of the queries and those of the keys; self-attention gives the
     same tensor twice. Tables of sines and inverse matrices are built at the first use and kept. They are built anew

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ros_attn.kernels.cameras import check_cameras, inverse_affine, projections
 from ros_attn.kernels.geometry import Geometry, compute_dtype
-from ros_attn.kernels.rope import Table, axis_angles, patch_grid, rotate, rotation_table
+from ros_attn.kernels.rope import axis_angles, patch_grid, rotate, rotation_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +26,17 @@ class Prope(Geometry):
 
     Shapes: projection_q ``[B|1, Lq, 4, 4]`` with last row (0, 0, 0, 1), patch_q ``[B|1, Lq, 2]`` as (x, y) in patches,
     projection_k and patch_k alike; head sizes of q, k and of v multiples of 8. 4-vector b is channels 4b to 4b + 3.
-    Units: metres. P enters the scores times a distance: for scenes much larger than a metre divide the translations by
-    a typical distance. What cancels in exact arithmetic cancels only to rounding otherwise: express the cameras
-    relative to one nearby, ``T_camera_world @ T_world_reference``, one reference for all keys and queries that meet
-    (in float32 scores of cameras 1 km from the origin carry errors of order 0.1; in bfloat16 stay within metres). A
-    token without a camera may take the identity; its scores then depend on that frame.
+    Units: metres; P_i P_j^-1 weighs channels by the distance between cameras, so divide the translations by a typical
+    distance where that is far from a metre. The world frame cancels to rounding only: give cameras relative to one
+    nearby, ``T_camera_world @ T_world_reference``, the same reference for all queries and keys that meet. Measured at
+    D = 64, scores of deviation 1, cameras 0, 10, 100, 1000 m from the origin: largest error 1e-6, 2e-6, 2e-5, 2e-4 in
+    float32 and 0.02, 0.06, 0.5, 5 in bfloat16. A token without a camera may take the identity as its P; its scores
+    then depend on the world frame.
 
     Raises ValueError where shapes do not fit.
 
     Source: "Cameras as relative positional encoding" (2507.10496), named in PAIWorld (2606.18375) as a predecessor;
-    GTA (2310.10375). Deviates: angles turn the other way (channels of opposite sign, the same family of scores).
+    GTA (2310.10375). Deviates by permutation and sign of channels: neighbours are a pair and turn by +angle.
     """
 
     projection_q: Tensor
@@ -106,7 +107,7 @@ class Prope(Geometry):
         self._check(call, x, matrix, patch)
         size, dtype = x.shape[3] // 2, compute_dtype(x)
 
-        def table() -> Table:
+        def table() -> Tensor:
             return rotation_table(axis_angles(patch, size // 4, self.base), dtype)
 
         projected, turned = x.to(dtype).split(size, -1)
@@ -114,5 +115,5 @@ class Prope(Geometry):
         # Autocast would take the product of float32 matrices to half precision.
         with torch.autocast(x.device.type, enabled=False):
             projected = torch.einsum("blhnj,blji->blhni", projected.unflatten(-1, (-1, 4)), matrix)
-        turned = rotate(turned, self._keep((size, dtype), (patch,), table), 2, backwards=backwards)
+        turned = rotate(turned, self._keep((size, dtype), (patch,), table), backwards=backwards)
         return torch.cat((projected.flatten(-2), turned), -1).to(x.dtype)

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from ros_attn.kernels.geometry import Geometry, compute_dtype
 
-Table = tuple[Tensor, Tensor]
-"""The factors of ``rotate``: cosines and signed sines, each ``[B|1, L, 1, D]``."""
-
 
 def slot_frequencies(slots: int, base: float, scale: float = 1.0, device: torch.device | None = None) -> Tensor:
     """``scale * base^(-m/slots)`` for slot m, in rad per unit of position: float64 ``[slots]``."""
@@ -27,22 +24,25 @@ def axis_angles(position: Tensor, slots: int, base: float) -> Tensor:
     return position.double()[..., None] * slot_frequencies(slots, base, device=position.device)
 
 
-def rotation_table(angles: Tensor, dtype: torch.dtype) -> Table:
-    """Angles [rad] ``[B|1, L, parts, slots]`` as the factors of ``rotate``, with D = parts * 2 * slots."""
-    cos, sin = angles.cos(), angles.sin()
-    factors = torch.stack((cos, cos), -2), torch.stack((-sin, sin), -2)
-    return factors[0].flatten(2)[:, :, None].to(dtype), factors[1].flatten(2)[:, :, None].to(dtype)
+def rotation_table(angles: Tensor, dtype: torch.dtype) -> Tensor:
+    """Angles [rad] ``[B|1, L, parts, slots]`` as ``(cos, sin)`` for ``rotate``: ``[B|1, L, 1, parts * slots, 2]``."""
+    return torch.stack((angles.cos(), angles.sin()), -1).flatten(2, 3)[:, :, None].to(dtype)
 
 
-def rotate(x: Tensor, table: Table, parts: int, *, backwards: bool = False) -> Tensor:
-    """x ``[B, L, H, D]``, in the dtype of the table, with every pair of channels turned by its angle.
+def rotate(x: Tensor, table: Tensor, *, backwards: bool = False) -> Tensor:
+    """x ``[B, L, H, D]``, in the dtype of the table ``[B|1, L, 1, D/2, 2]``, with every pair of channels turned.
 
-    The D channels are ``parts`` equal runs; in a run of 2n channels, channel m pairs with channel n + m (half-split, as
-    in VGGT and PRoPE; RoFormer pairs neighbours), and ``x_m + i x_(n+m)`` is multiplied by ``exp(i angle_m)``.
+    Neighbours are a pair: ``x_2m + i x_(2m+1)`` is multiplied by ``exp(i angle_m)``, or divided where ``backwards``.
     """
-    cos, sin = table
-    across = x.unflatten(-1, (parts, 2, -1)).flip(-2).flatten(-3)
-    return torch.addcmul(x * cos, across, sin, value=-1 if backwards else 1)
+    if torch.compiler.is_compiling():  # inductor fuses this into one pass, but has no complex numbers
+        (a, b), (cos, sin) = x.unflatten(-1, (-1, 2)).unbind(-1), table.unbind(-1)
+        sin = -sin if backwards else sin
+        return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    if x.storage_offset() % 2 or x.stride(-1) != 1 or any(stride % 2 for stride in x.stride()[:-1]):
+        x = x.contiguous()  # pairs are read in place as complex numbers: one pass
+    turn = torch.view_as_complex(table)
+    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * (turn.conj() if backwards else turn)
+    return torch.view_as_real(turned).flatten(-2)
 
 
 def patch_grid(patches: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
@@ -73,10 +73,10 @@ class Rotary(Geometry):
         self._check(call, x, *positions)
         size, dtype = x.shape[3], compute_dtype(x)
 
-        def table() -> Table:
+        def table() -> Tensor:
             return rotation_table(self._angles(size // (2 * self.PARTS), *positions), dtype)
 
-        return rotate(x.to(dtype), self._keep((size, dtype), positions, table), self.PARTS).to(x.dtype)
+        return rotate(x.to(dtype), self._keep((size, dtype), positions, table)).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +85,15 @@ class Rope(Rotary):
 
         <q_i', k_j'> = Re sum_m conj(q_im) k_jm exp(i (p_j - p_i) base^(-m/n))        n = D/2 complex slots
 
-    so that a score depends on p_j - p_i alone. Channel m is the real part of complex slot m, channel n + m
-    the imaginary part.
+    so that a score depends on p_j - p_i alone. Channel 2m is the real part of complex slot m, channel
+    2m + 1 the imaginary part.
 
     Shapes: position_q ``[B|1, Lq]``, position_k ``[B|1, Lk]``, of any real dtype, exact up to 2^53 as integers; head
     size a multiple of 2. Units: frames or tokens; slot 0 turns by 1 rad a unit, the last by about 1/base.
 
     Raises ValueError where shapes do not fit.
 
-    Source: RoFormer (2104.09864, section 3.2). Deviates: half-split pairs of channels, not neighbours.
+    Source: RoFormer (2104.09864, section 3.2), with its pairs of neighbouring channels.
     """
 
     position_q: Tensor
@@ -123,8 +123,9 @@ class Rope2d(Rotary):
 
     Raises ValueError where shapes do not fit.
 
-    Source: VGGT (2503.11651) as VGTW keeps it (2606.22787): base 100. Deviates: x has the first half of the head;
-    VGGT gives it to y. VGGT counts patches from 1 and leaves 0 to its special tokens: add 1 for the same.
+    Source: VGGT (2503.11651) as VGTW keeps it (2606.22787): base 100. Deviates by a permutation of channels: x has the
+    first half of the head, which VGGT gives to y, and pairs are neighbours, which VGGT has n channels apart. VGGT
+    counts patches from 1 and leaves 0 to its special tokens: add 1 for the same.
     """
 
     position_q: Tensor
