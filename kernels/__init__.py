@@ -6,6 +6,7 @@ GPU to be imported.
 
 from ros_attn.kernels.attention import attend
 from ros_attn.kernels.layout import ALL, EMPTY, NEVER, PAST, SAME, Rule, memory
+from ros_attn.kernels.ring import Ring
 from ros_attn.kernels.visibility import Order, Visibility
 
-__all__ = ["ALL", "EMPTY", "NEVER", "PAST", "SAME", "Order", "Rule", "Visibility", "attend", "memory"]
+__all__ = ["ALL", "EMPTY", "NEVER", "PAST", "SAME", "Order", "Ring", "Rule", "Visibility", "attend", "memory"]

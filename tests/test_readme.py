@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,47 @@ def test_tables_are_generated_from_the_committed_figures(page: str) -> None:
     assert filled(text, PAGES[page]) == text, "run `python -m tests.bench.readme`"
 
 
+def example(name: str) -> str:
+    match = re.search(rf"<!-- example: {re.escape(name)} -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    assert match is not None, name
+    return match.group(1)
+
+
+def test_attention_example_does_what_it_says() -> None:
+    """Video does not see touch; the bias counts where an action meets touch; the unplugged fingers are not seen."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(compile(example("touch.py"), "touch.py", "exec"), names)
+    visibility, felt = names["visibility"], names["felt"].grad
+    assert visibility.kinds == ("video", "touch", "action")
+    mask = visibility.mask()[0]
+    assert not mask[:512, 512:544].any() and mask[544:, 512:544].all()
+    assert felt[..., :512].abs().max() == 0 and felt[..., 544:].abs().max() == 0
+    assert felt[..., 512:544].abs().min() > 0
+    attend, q, k, v = (names[name] for name in ("attend", "q", "k", "v"))
+    both = attend(q, k, v, visibility=visibility)
+    assert torch.equal(both[:, :512], names["out"][:, :512])
+    assert not torch.allclose(both[1, 544:], names["out"][1, 544:])
+    torch.testing.assert_close(both[0], names["out"][0])
+
+
+def test_streaming_example_is_attention_over_what_was_written() -> None:
+    torch = pytest.importorskip("torch")
+    from ros_attn import kernels
+
+    match = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "attention.md").read_text(), re.DOTALL)
+    assert match is not None
+    torch.manual_seed(0)
+    names = {name: torch.randn(1, count, 8, 64) for name, count in (("q", 16), ("k", 120), ("v", 120))}
+    names |= {"now": torch.zeros(1, 16).int(), "frame": torch.tensor([[3]]).int()} | vars(kernels)
+    exec(compile(match.group(1), "attention.md", "exec"), names)
+    torch.testing.assert_close(names["out"], kernels.attend(names["q"], names["k"], names["v"]))
+
+
 def test_example_component_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    match = re.search(r"<!-- example: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL)
-    assert match is not None
-    name, code = match.groups()
+    name, code = "brightness.py", example("brightness.py")
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 30
     Path(name).write_text(code)
