@@ -152,11 +152,10 @@ def _products(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor | Non
     wide = _wide(x.dtype)
     out = x.new_zeros((*x.shape[:3], x.shape[2]), dtype=wide)
     # One matmul over B and heads at once would first copy every map whose batches do not follow each other. Autocast
-    # would round the widened parts again.
-    with torch.autocast(x.device.type, enabled=False):
-        for total, x_b, y_b in zip(out, x, y, strict=True):
-            for part in _columns(x):
-                total.baddbmm_(x_b[..., part].to(wide), y_b[..., part].to(wide).transpose(-1, -2))
+    # leaves sums in place alone.
+    for total, x_b, y_b in zip(out, x, y, strict=True):
+        for part in _columns(x):
+            total.baddbmm_(x_b[..., part].to(wide), y_b[..., part].to(wide).transpose(-1, -2))
     if not squares:
         return out, None, None
     xx, yy = (torch.linalg.vector_norm(z, dim=-1, dtype=wide).square() for z in (x, y))
@@ -166,6 +165,7 @@ def _products(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor | Non
 def _mix(weights: Tensor, x: Tensor, gain: Tensor | None, y: Tensor | None) -> Tensor:
     wide = _wide(x.dtype)
     out = x.new_empty(x.shape)
+    # Autocast would round the widened parts again.
     with torch.autocast(x.device.type, enabled=False):
         for b in range(x.shape[0]):
             whole = out[b] if x.dtype == wide else None

@@ -10,8 +10,9 @@ import triton.language as tl
 from torch import Tensor
 
 _PROGRAMS = 1024  # to aim at
-# Sizes by C/h rounded up to a power of two, fixed since the interpreter cannot autotune: the largest that neither spill
-# registers on sm_90 nor take more than 99 kB of shared memory. (COLUMNS, warps) and (COLUMNS, ROWS, warps).
+# Sizes by C/h rounded up to a power of two, fixed since the interpreter cannot autotune: large ones that, for N a
+# multiple of 16, spill no registers on sm_90 (Triton 3.6 and 3.9) and take less than 99 kB of shared memory.
+# (COLUMNS, warps) and (COLUMNS, ROWS, warps).
 _PRODUCTS = {16: (128, 4), 32: (128, 4), 64: (64, 8), 128: (32, 8)}
 _MIX_HALF = {16: (128, 16, 4), 32: (128, 32, 4), 64: (64, 64, 4), 128: (64, 32, 4)}
 _MIX_FLOAT32 = {16: (128, 16, 4), 32: (128, 32, 4), 64: (32, 32, 4), 128: (32, 32, 4)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -54,11 +54,14 @@ def _tile(t_rows, t_columns, s_rows, s_columns, w_rows, w_columns, HEIGHT: tl.co
 
 
 @triton.jit
-def _cells(n, low_y, low_x, count, columns, see_y, see_x, w_rows, w_columns, s_columns):
-    """Source cells n of a rectangle: their places in the grid, and [targets, cells] that see each other."""
+def _cells(n, low_y, low_x, columns, see_y, see_x, w_rows, w_columns, s_columns):
+    """Source cells n of a rectangle: their places in the grid, and [targets, cells] that see each other.
+
+    Cells past the end of the rectangle lie below the windows of all its targets.
+    """
     y, x = low_y + n // columns, low_x + n % columns
     after_y, after_x = y[None, :] - see_y[:, None], x[None, :] - see_x[:, None]
-    visible = (after_y >= 0) & (after_y < w_rows) & (after_x >= 0) & (after_x < w_columns) & (n < count)[None, :]
+    visible = (after_y >= 0) & (after_y < w_rows) & (after_x >= 0) & (after_x < w_columns)
     return y * s_columns + x, visible
 
 
@@ -88,7 +91,7 @@ def forward_kernel(
     out = tl.zeros((HEIGHT * WIDTH, DIM_V), tl.float32)
     for start in range(0, count, CELLS):
         n = start + tl.arange(0, CELLS)
-        cell, visible = _cells(n, low_y, low_x, count, columns, see_y, see_x, w_rows, w_columns, s_columns)
+        cell, visible = _cells(n, low_y, low_x, columns, see_y, see_x, w_rows, w_columns, s_columns)
         k = _load(k_ptr, cell, n < count, heads * dim_k, dim_k, DIM_K)
         v = _load(v_ptr, cell, n < count, heads * dim_v, dim_v, DIM_V)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
@@ -129,13 +132,13 @@ def queries_kernel(
     dq = tl.zeros((HEIGHT * WIDTH, DIM_K), tl.float32)
     for start in range(0, count, CELLS):
         n = start + tl.arange(0, CELLS)
-        cell, visible = _cells(n, low_y, low_x, count, columns, see_y, see_x, w_rows, w_columns, s_columns)
+        cell, visible = _cells(n, low_y, low_x, columns, see_y, see_x, w_rows, w_columns, s_columns)
         k = _load(k_ptr, cell, n < count, heads * dim_k, dim_k, DIM_K)
         v = _load(v_ptr, cell, n < count, heads * dim_v, dim_v, DIM_V)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
         weights = tl.where(visible, tl.exp2(scores - lse[:, None]), 0.0)
         by_weights = tl.dot(grad, tl.trans(v), input_precision="ieee")
-        by_scores = weights * (by_weights - mean[:, None])
+        by_scores = weights * (by_weights - tl.expand_dims(mean, 1))
         dq = tl.dot(by_scores.to(k.dtype), k, dq, input_precision="ieee")
     d = tl.arange(0, DIM_K)
     to = dq_ptr + (b * targets * heads + h) * dim_k + place.to(tl.int64)[:, None] * (heads * dim_k) + d[None, :]
@@ -144,7 +147,7 @@ def queries_kernel(
 
 @triton.jit
 def sources_kernel(
-    q_ptr, k_ptr, v_ptr, lse_ptr, grad_ptr, mean_ptr, dk_ptr, dv_ptr, scale, heads, dim_k, dim_v, parts,
+    q_ptr, k_ptr, v_ptr, lse_ptr, grad_ptr, mean_ptr, dk_ptr, dv_ptr, scale, heads, dim_k, dim_v,
     t_rows, t_columns, s_rows, s_columns, w_rows, w_columns,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, TARGETS: tl.constexpr, DIM_K: tl.constexpr, DIM_V: tl.constexpr,
 ):  # fmt: skip
@@ -169,7 +172,7 @@ def sources_kernel(
     columns = end_x - low_x
     count = (end_y - low_y) * columns
     part = tl.program_id(2)
-    share = tl.cdiv(tl.cdiv(count, TARGETS), parts) * TARGETS
+    share = tl.cdiv(tl.cdiv(count, TARGETS), tl.num_programs(2)) * TARGETS
     dk = tl.zeros((HEIGHT * WIDTH, DIM_K), tl.float32)
     dv = tl.zeros((HEIGHT * WIDTH, DIM_V), tl.float32)
     for start in range(part * share, tl.minimum((part + 1) * share, count), TARGETS):
@@ -179,7 +182,8 @@ def sources_kernel(
         place = target_y * t_columns + target_x
         after_y = y[:, None] - _start(target_y, t_rows, s_rows, w_rows)[None, :]
         after_x = x[:, None] - _start(target_x, t_columns, s_columns, w_columns)[None, :]
-        visible = (after_y >= 0) & (after_y < w_rows) & (after_x >= 0) & (after_x < w_columns) & exist[None, :]
+        # Targets past the end add nothing, whatever they see: what is read of them is 0.
+        visible = (after_y >= 0) & (after_y < w_rows) & (after_x >= 0) & (after_x < w_columns)
         q = _load(q_ptr, place, exist, heads * dim_k, dim_k, DIM_K)
         grad = _load(grad_ptr, place, exist, heads * dim_v, dim_v, DIM_V)
         lse = tl.load(lse_ptr + place, exist, 0.0)
@@ -204,72 +208,75 @@ class NeighbourhoodTriton(torch.autograd.Function):
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         out = q.new_empty((*q.shape[:4], v.shape[4]))
         lse = q.new_empty((q.shape[0], q.shape[3], *q.shape[1:3]), dtype=torch.float32)
-        sizes = _Sizes(q, k, v, windows, scale)
-        sizes.launch(forward_kernel, q, *sizes.target_blocks, q, k, v, out, lse)
+        call = _Call(q, k, v, windows, scale)
+        call.launch(forward_kernel, q, call.target_tile, q, k, v, out, lse)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.sizes = sizes
+        ctx.call = call
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, out, lse = ctx.saved_tensors
-        sizes: _Sizes = ctx.sizes
+        call: _Call = ctx.call
         grad = grad.contiguous()
         mean = torch.empty_like(lse)
         dq = torch.empty_like(q)
-        sizes.launch(queries_kernel, q, *sizes.target_blocks, q, k, v, out, lse, grad, mean, dq)
-        parts = sizes.parts
-        dk, dv = (x.new_empty((parts, *x.shape), dtype=torch.float32) for x in (k, v))
-        sizes.launch(sources_kernel, k, *sizes.source_blocks, q, k, v, lse, grad, mean, dk, dv, parts=parts)
+        call.launch(queries_kernel, q, call.target_tile, q, k, v, out, lse, grad, mean, dq)
+        dk, dv = (x.new_empty((call.parts, *x.shape), dtype=torch.float32) for x in (k, v))
+        call.launch(sources_kernel, k, call.source_tile, q, k, v, lse, grad, mean, dk, dv, parts=call.parts)
         return dq, dk.sum(0).to(k.dtype), dv.sum(0).to(v.dtype), None, None
 
 
-class _Sizes:
-    """What the kernels are told of a call's shapes, and the blocks chosen from them."""
+class Tile(NamedTuple):
+    """What one program covers of its grid, how much of the other grid it takes at a time, and its warps."""
+
+    height: int
+    width: int
+    step: int
+    warps: int
+
+
+# Of targets and of sources, by the larger of D and Dv rounded up; fixed, since the interpreter cannot autotune: large
+# ones that spill at most three registers on sm_90 (Triton 3.6 and 3.9) and take less than 99 kB of shared memory.
+_HALF = {
+    64: (Tile(8, 8, 64, 4), Tile(4, 4, 64, 4)),
+    128: (Tile(8, 8, 32, 4), Tile(4, 4, 64, 4)),
+    256: (Tile(8, 4, 32, 4), Tile(4, 4, 32, 4)),
+}
+_FLOAT32 = {
+    64: (Tile(8, 4, 16, 4), Tile(4, 4, 32, 4)),
+    128: (Tile(4, 4, 16, 4), Tile(4, 4, 32, 4)),
+    256: (Tile(4, 4, 16, 8), Tile(4, 4, 16, 8)),
+}
+_PROGRAMS = 1024  # to aim at
+
+
+class _Call:
+    """The numbers that the kernels take, and the sizes chosen by them."""
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, windows: tuple[int, int], scale: float) -> None:
-        self.scale = scale
-        self.numbers = (q.shape[3], q.shape[4], v.shape[4])
+        self.numbers = (scale, q.shape[3], q.shape[4], v.shape[4])
         self.grids = (*q.shape[1:3], *k.shape[1:3], *windows)
-        self.dims = [max(16, triton.next_power_of_2(x.shape[4])) for x in (k, v)]
-        small = q.dtype == torch.float32 or max(self.dims) > 128
-        # Height, width, cells or targets at a time, warps.
-        self.target_blocks = (8, 4, 32, 4) if small else (8, 8, 64, 4)
-        self.source_blocks = (4, 4, 32 if small else 64, 4)
-        # The targets that see a tile of sources are shared out where there are few tiles, by the shapes alone, so that
-        # a sum is the same on every GPU.
-        tiles = triton.cdiv(k.shape[1], 4) * triton.cdiv(k.shape[2], 4) * q.shape[0] * q.shape[3]
-        rows, columns = (
-            triton.cdiv((w + 4) * t, s) for w, t, s in zip(windows, q.shape[1:3], k.shape[1:3], strict=True)
-        )
-        self.parts = max(1, min(triton.cdiv(1024, tiles), rows * columns // 256, 16))
+        self.dims = tuple(max(16, triton.next_power_of_2(x.shape[4])) for x in (k, v))
+        by_dim = _FLOAT32 if q.dtype == torch.float32 else _HALF
+        self.target_tile, self.source_tile = by_dim[max(64, *self.dims)]
+        # Where there are few tiles of sources, the targets that see one are shared out between programs. By the shapes
+        # alone, so that a sum is the same on every GPU.
+        programs = self._tiles(k, self.source_tile) * q.shape[0] * q.shape[3]
+        seen_by = 1
+        for window, targets, sources in zip(windows, q.shape[1:3], k.shape[1:3], strict=True):
+            seen_by *= triton.cdiv((window + self.source_tile.height) * targets, sources)
+        self.parts = max(1, min(triton.cdiv(_PROGRAMS, programs), seen_by // (4 * self.source_tile.step), 16))
 
-    def launch(
-        self,
-        kernel: Any,
-        grid: Tensor,
-        height: int,
-        width: int,
-        many: int,
-        warps: int,
-        *tensors: Tensor,
-        parts: int = 0,
-    ) -> None:
-        tiles = triton.cdiv(grid.shape[1], height) * triton.cdiv(grid.shape[2], width)
-        programs = (tiles, grid.shape[0] * grid.shape[3], max(parts, 1))
-        shared = [parts] if parts else []
+    @staticmethod
+    def _tiles(grid: Tensor, tile: Tile) -> int:
+        return triton.cdiv(grid.shape[1], tile.height) * triton.cdiv(grid.shape[2], tile.width)
+
+    def launch(self, kernel: Any, grid: Tensor, tile: Tile, *tensors: Tensor, parts: int = 1) -> None:
         # Triton launches on the current device, which need not be the tensors'.
         with torch.cuda.device(grid.device if grid.is_cuda else -1):
-            kernel[programs](
-                *tensors,
-                self.scale,
-                *self.numbers,
-                *shared,
-                *self.grids,
-                height,
-                width,
-                many,
-                *self.dims,
-                num_warps=warps,
-            )
+            kernel[(self._tiles(grid, tile), grid.shape[0] * grid.shape[3], parts)](
+                *tensors, *self.numbers, *self.grids, tile.height, tile.width, tile.step, *self.dims,
+                num_warps=tile.warps,
+            )  # fmt: skip

@@ -61,7 +61,7 @@ def ray_rope(
     turns = base ** torch.arange(frequencies, dtype=torch.float64, device=x.device).unsqueeze(-1) / period
     ray = torch.cat([origin, direction], -1).double()
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    # A float32 angle of a place 100 m from the world's origin would be off by up to 0.001 rad.
+    # A float32 angle of a place 1 km from the world's origin would be off by up to 0.004 rad.
     angle = (2 * math.pi * (ray.unsqueeze(-2) * turns).remainder(1)).flatten(-2).to(dtype).unsqueeze(-2)
     cos, sin = angle.cos(), angle.sin()
 

@@ -1,0 +1,70 @@
+"""Channel attention's Triton kernels in numbers: a program, since TRITON_INTERPRET must be set before the import.
+
+``python -m tests.kernels.channel_numbers OUT.json`` writes ``{name: {quantity: number}}``, as ``numbers`` gives them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ros_attn.kernels.channel import channel_attention
+from tests.kernels.channel_formula import errors, formula, inputs, results
+
+# B, C, heads, H, W: several samples and heads; several blocks of pixels in several parts; 33 and 100 channels a head.
+CASES = {
+    "several": (2, 12, 3, 7, 5),
+    "in parts": (1, 24, 2, 37, 23),
+    "33 channels": (1, 66, 2, 5, 7),
+    "100 channels": (1, 100, 1, 9, 11),
+    "strided": (2, 8, 2, 5, 3),
+}
+QUANTITIES = ("out", "dq", "dk", "dv", "dtemperature")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Numbers = dict[str, dict[str, float]]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
+    return channel_attention(q, k, v, temperature=temperature, heads=len(temperature), backend="triton")
+
+
+def strided(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
+    """Half of a projection, a channels-last map, a transposed map, and a gradient that is channels-last."""
+    q, _ = torch.cat([q, k], 1).chunk(2, 1)
+    k = k.contiguous(memory_format=torch.channels_last)
+    v = v.transpose(2, 3).contiguous().transpose(2, 3)
+    out = attention(q, k, v, temperature)
+    out.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
+    return out
+
+
+def numbers(device: str, dtypes: list[str]) -> Numbers:
+    """Errors against the formula in float64, and in half precision those of the plain formula in that precision."""
+    found: Numbers = {}
+    for name, shape in CASES.items():
+        call = strided if name == "strided" else attention
+        for dtype_name in dtypes:
+            dtype = DTYPES[dtype_name]
+            leaves, grad = inputs(shape, dtype=dtype)
+            exact = results(formula, leaves, grad, torch.float64)
+            ours = results(call, leaves, grad, dtype, device)
+            measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
+            if dtype != torch.float32:
+                plain = errors(results(formula, leaves, grad, dtype, device), exact)
+                measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
+            if "parts" in name:
+                again = results(call, leaves, grad, dtype, device)
+                measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
+            found[f"{name}, {dtype_name}"] = measured
+    return found
+
+
+if __name__ == "__main__":
+    # New memory is then filled with NaN: what a kernel forgets to write shows.
+    torch.use_deterministic_algorithms(True)
+    Path(sys.argv[1]).write_text(json.dumps(numbers("cpu", ["float32", "float16"])))

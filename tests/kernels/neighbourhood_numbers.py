@@ -1,0 +1,76 @@
+"""Neighbourhood attention's Triton kernels in numbers: a program, since TRITON_INTERPRET must be set before the import.
+
+``python -m tests.kernels.neighbourhood_numbers OUT.json`` writes ``{name: {quantity: number}}``, as ``numbers`` gives
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ros_attn.kernels.neighbourhood import neighbourhood_cross_attention
+from tests.kernels.neighbourhood_formula import Case, errors, formula, inputs, results
+
+# Targets, sources, window; B, H, D, Dv.
+CASES: dict[str, tuple[Case, tuple[int, int, int, int]]] = {
+    "one cell": (((1, 1), (1, 1), (6, 6)), (1, 1, 8, 8)),
+    "ratio 1": (((5, 9), (5, 9), (3, 4)), (2, 1, 8, 20)),
+    "ratio 2, as images": (((14, 10), (7, 5), (4, 3)), (1, 2, 20, 8)),
+    "ratio 2.5, in parts": (((20, 15), (8, 6), (6, 6)), (1, 1, 8, 8)),
+    "ratio 3.3, few sources": (((23, 10), (7, 3), (6, 6)), (1, 1, 8, 6)),
+    "downsampling": (((4, 3), (19, 11), (6, 5)), (1, 1, 8, 8)),
+    "wide heads": (((5, 3), (3, 5), (2, 3)), (1, 1, 130, 70)),
+}
+QUANTITIES = ("out", "dq", "dk", "dv")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Numbers = dict[str, dict[str, float]]
+
+
+def image(grid: Tensor) -> Tensor:
+    """The same values as an image [B, H, D, rows, columns] holds them."""
+    return grid.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2)
+
+
+def numbers(device: str, dtypes: list[str]) -> Numbers:
+    """Errors against the formula in float64, and in half precision those of the plain formula in that precision."""
+    found: Numbers = {}
+    for name, (case, dims) in CASES.items():
+        window = case[2]
+
+        def plainly(q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int] = window) -> Tensor:
+            return formula(q, k, v, window)
+
+        def by_triton(q: Tensor, k: Tensor, v: Tensor, name: str = name, window: tuple[int, int] = window) -> Tensor:
+            if "images" not in name:
+                return neighbourhood_cross_attention(q, k, v, window=window, backend="triton")
+            out = neighbourhood_cross_attention(image(q), image(k), image(v), window=window, backend="triton")
+            # The gradient comes back as an image as well.
+            out.register_hook(image)
+            return out
+
+        for dtype_name in dtypes:
+            dtype = DTYPES[dtype_name]
+            leaves, grad = inputs(case, dims, dtype=dtype)
+            exact = results(plainly, leaves, grad, torch.float64)
+            ours = results(by_triton, leaves, grad, dtype, device)
+            measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
+            if dtype != torch.float32:
+                plain = errors(results(plainly, leaves, grad, dtype, device), exact)
+                measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
+            if "parts" in name:
+                again = results(by_triton, leaves, grad, dtype, device)
+                measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
+            found[f"{name}, {dtype_name}"] = measured
+    return found
+
+
+if __name__ == "__main__":
+    # New memory is then filled with NaN: what a kernel forgets to write shows.
+    torch.use_deterministic_algorithms(True)
+    Path(sys.argv[1]).write_text(json.dumps(numbers("cpu", ["float32", "float16"])))
