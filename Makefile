@@ -11,7 +11,7 @@ help:
 	@echo "make demo      draw a drive, replay it, write runs/demo/run/report.html"
 	@echo "make test      the tests that run in CI (set-up included)"
 	@echo "make test-all  those that take long as well"
-	@echo "make gpu       kernel tests and benchmarks; needs a GPU"
+	@echo "make gpu       kernel tests and benchmarks, up to four times 9 minutes (SECTION=a to d for one); needs a GPU"
 	@echo "make lint      ruff and pyright"
 
 demo: setup-demo
@@ -25,8 +25,13 @@ test: setup-test
 test-all: setup-test
 	$(PYTEST) -m "not gpu" --durations=30 $(ARGS)
 
-gpu: setup-test
-	@$(PYTEST) -m gpu $(ARGS) || { [ $$? -eq 5 ] && echo "No test needs a GPU yet: the kernels are not written."; }
+# A Python that has torch and Triton, as GPU machines do, is taken as it is: nothing is installed beside them.
+gpu:
+	@if $(PYTHON) -c 'import torch, triton' 2>/dev/null; then python="$(PYTHON)"; \
+	else $(MAKE) --no-print-directory setup-test && python=$(BIN)/python; fi && \
+	for section in $(or $(SECTION),a b c d); do \
+		PYTHONPATH=$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH} $$python -m ros_attn.kernels.bench.gpu --section $$section $(ARGS) || exit 1; \
+	done
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -83,6 +83,19 @@ if [ "$purpose" = test ] && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; 
             fail "the CPU build of torch $torch could not be fetched; install torch 2.11 or newer into $venv and run this again"
     fi
 fi
+if [ "$purpose" = test ] && [ "$(uname -s)" = Linux ]; then
+    # Two compilers for the kernels, which differ on the same source: the newest, and that of torch 2.11 beside it. A
+    # torch with CUDA brought its own.
+    if ! "$venv/bin/python" -c 'import triton' 2>/dev/null; then
+        echo "setup: installing triton"
+        pip install -q "triton==3.9.0" || echo "setup: could not install triton 3.9.0 for $("$python" --version) on $(uname -m); the Triton kernels are not tested"
+    fi
+    if [ ! -d "$venv/triton-3.6" ]; then
+        rm -rf "$venv/triton-3.6.part"
+        { pip install -q --no-deps --target "$venv/triton-3.6.part" "triton==3.6.0" && mv "$venv/triton-3.6.part" "$venv/triton-3.6"; } ||
+            echo "setup: could not install triton 3.6.0 for $("$python" --version) on $(uname -m); the kernels are not compiled with it"
+    fi
+fi
 echo "setup: installing ros-attn[$extras]"
 pip install -q "${constraints[@]}" "setuptools>=70.1" -e ".[$extras]"
 if [ "$purpose" = test ] && ! command -v colcon >/dev/null && [ ! -x "$venv/colcon/bin/colcon" ]; then

@@ -55,7 +55,11 @@ class Row:
 @lru_cache(maxsize=1)
 def table() -> tuple[Row, ...]:
     """The committed rows."""
-    text = (resources.files("ros_attn.kernels") / "configurations.json").read_text(encoding="utf-8")
+    return parse((resources.files("ros_attn.kernels") / "configurations.json").read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> tuple[Row, ...]:
+    """The rows of a table in JSON."""
     return tuple(Row(**row) for row in json.loads(text)["rows"])
 
 

@@ -9,11 +9,12 @@ device, so a ring slot that was written in place is seen by the next call, also 
 - Each program looks first: it reads the frames of its blocks and lists those in which a query may see a key, with one
   bit a key. Then it walks that list. K and V of other blocks, and of keys whose bit is clear, are never read, so they
   may hold NaN. The rows of a tile are the queries times the query heads of one key head.
-- The list is what keeps the walk pipelined: with an ``if`` in the walk, or with a load that decides what to read, Triton
-  no longer copies ahead of the arithmetic. Entry m + 1 is therefore read at the end of step m and carried over.
+- The list is what keeps the walk pipelined: with an ``if`` around the loads of K and V, or with a load in the same step
+  that decides what they read, Triton no longer copies ahead of the arithmetic. The next entry is therefore read at the
+  end of a step and carried over.
 - Softmax: a program writes its share normalised beside its log-sum-exp (in base 2) and ``combine_kernel`` adds the
   shares up. Sigmoid: shares just add up, but ``log n_i`` must be known first; ``count_kernel`` reads the frames alone.
-  A single split does all of it in one launch.
+  Few keys take one launch for all of it.
 
 Sums run in a fixed order: equal inputs give equal bits on equal hardware (the splits follow from the number of
 multiprocessors).
@@ -22,6 +23,8 @@ Source: split over the keys after flash-decoding (Dao et al. 2023); the sigmoid 
 split-K is a plain sum; the visibility is ours.
 """
 
+# Kernels are written in Triton's language, which type checkers read as Python.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 from __future__ import annotations
 
 from functools import lru_cache
@@ -39,6 +42,8 @@ _INFINITE = tl.constexpr(INFINITE)
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LOOK = tl.constexpr(32)  # blocks that are looked at in one go
 _COUNTS = tl.constexpr(32)  # programs that share the counting of one tile's keys
+
+_FEW = 4  # blocks that one program walks in less time than a second launch takes
 
 # Sizes and strides that change from call to call: no kernel of its own for those divisible by 16 or equal to 1.
 _PLAIN = [
@@ -119,7 +124,7 @@ def _look(to, table, frame_k, open, len_k, least, most, split, splits, blocks, W
     """
     c, n = tl.arange(0, _LOOK), tl.arange(0, TILE_K)
     count = 0
-    for at in range(0, tl.cdiv(blocks, splits), _LOOK):
+    for at in range(0, tl.cdiv(blocks - split, splits), _LOOK):
         block = split + splits * (at + c)
         real = block < blocks
         entry = table + block * WIDTH
@@ -186,8 +191,8 @@ def split_kernel(
     least, most = (), ()
     for a in tl.static_range(GQ):
         mine = (kind == a) & (t >= 0)
-        least = least + (tl.min(tl.where(mine, t, _INFINITE), 0),)
-        most = most + (tl.max(tl.where(mine, t, -1), 0),)
+        least = least + (tl.min(tl.where(mine, t, _INFINITE), 0),)  # noqa: RUF005
+        most = most + (tl.max(tl.where(mine, t, -1), 0),)  # noqa: RUF005
     # Of one kind and one frame, queries see the same keys, and the bits of the list say all.
     alike = (GQ == 1) & (least[0] == most[0])
 
@@ -200,10 +205,9 @@ def split_kernel(
     out = tl.zeros((TILE_Q, DV_PADDED), tl.float32)
     shift = tl.zeros((TILE_Q,), tl.float32)
     if SIGMOID:
-        if PARTIAL:
-            s = tl.arange(0, _COUNTS)
-            seen = tl.load(count_ptr + (b * _COUNTS + s)[:, None] * length_q + i[None, :], valid[None, :], 0)
-            seen = tl.sum(seen, 0)
+        if count_ptr is not None:
+            shares = count_ptr + (b * _COUNTS + tl.arange(0, _COUNTS))[:, None] * length_q + i[None, :]
+            seen = tl.sum(tl.load(shares, valid[None, :], 0), 0)
         else:
             seen = _count(table_ptr, frame_k, open, end, kind, t, 0, 1, blocks, WIDTH, GQ, TILE_K)
         shift = tl.log2(tl.maximum(seen, 1).to(tl.float32))
@@ -215,7 +219,7 @@ def split_kernel(
         if not BIAS_HEADS:
             bias_h = 0
     start, low, high, block = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
-    for m in range(count):
+    for _ in range(count):
         some = ((tl.where(n < 32, low, high) >> (n % 32)) & 1) != 0
         k_at, v_at = k_ptr + start.to(tl.int64) * k_l * 8, v_ptr + start.to(tl.int64) * v_l * 8
         k = tl.load(k_at + n[None, :] * (k_l * 8) + d[:, None], some[None, :] & (d[:, None] < D), 0.0)
@@ -244,8 +248,8 @@ def split_kernel(
             s = tl.where(_pairs(frame, table_ptr + block * WIDTH + 3, kind, t, GQ), s, -float("inf"))
         if SIGMOID:
             x = s - shift[:, None]
-            e, r = sigmoid_parts(x, v.dtype == tl.float32)
-            p = tl.where(x > 0, r, e * r)
+            e, ratio = sigmoid_parts(x, v.dtype == tl.float32)
+            p = tl.where(x > 0, ratio, e * ratio)
         else:
             higher = tl.maximum(top, tl.max(s, 1))
             base = tl.where(higher == -float("inf"), 0.0, higher)
@@ -370,7 +374,7 @@ def decode(
     static = {"GQ": len(layout.runs_q), "WIDTH": table.shape[1], "TILE_K": sizes.tile_k}
     frames = (_batch_stride(frame_q), _batch_stride(frame_k))
     with torch.cuda.device(q.device if q.is_cuda else -1):
-        if sigmoid and splits > 1:
+        if sigmoid and blocks > _FEW:
             counts = torch.empty(batch, _COUNTS.value, length_q, dtype=torch.int32, device=v.device)
             tile = min(64, max(16, triton.next_power_of_2(length_q)))
             count_kernel[(batch, _COUNTS.value, triton.cdiv(length_q, tile))](
@@ -385,6 +389,7 @@ def decode(
             SIGMOID=sigmoid, PARTIAL=splits > 1, BIAS_RULE=key_bias is not None and layout.bias_rules is not None,
             BIAS_HEADS=key_bias is not None and key_bias.shape[1] > 1, D=width, DV=width_v, D_PADDED=_padded(width),
             DV_PADDED=_padded(width_v), TILE_Q=sizes.tile_q, num_warps=sizes.warps, num_stages=sizes.stages,
+            enable_fp_fusion=True,
         )  # fmt: skip
         if splits > 1:
             combine_kernel[(batch * length_q * heads,)](
@@ -413,8 +418,8 @@ def _table(layout: Layout, tile_k: int, device: torch.device) -> tuple[Tensor, T
 
 def _splits(blocks: int, programs: int, multiprocessors: int) -> int:
     """Splits of the keys, so that all programs together are about two a multiprocessor."""
-    if blocks <= 4:
-        return 1  # a second launch costs more than walking these
+    if blocks <= _FEW:
+        return 1
     splits = max(1, min(blocks, 2 * multiprocessors // programs))
     return triton.cdiv(blocks, triton.cdiv(blocks, splits))
 

@@ -1,20 +1,23 @@
-"""What the forward and backward kernels of ``attend`` share: visibility of a tile, key bias, the sigmoid, tiles of heads."""
+"""What the forward and backward kernels of ``attend`` share. Their scores are in units of log 2: 2^x, not e^s."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
 
 @triton.jit
 def sigmoid_parts(x, EXACT: tl.constexpr):
-    """``e, r`` with e = 2^-|x| and r = 1 / (1 + e): 2^x / (1 + 2^x) is r where x > 0, else e r; its slope is e r^2.
+    """``e = 2^-|x|`` and ``r = 1 / (1 + e)``: the sigmoid 2^x / (1 + 2^x) is r where x > 0, else e r; e r^2 its slope.
 
-    One exponential and no division unless EXACT: r is a polynomial of degree 4 with the smallest largest relative
-    error on [0, 1], 3.6e-4, among those that are 1 at e = 0: with -log n most weights are near 1/n, and there e is
-    small.
+    One exponential and no division unless EXACT: r is the polynomial of degree 4 with r(0) = 1 whose largest relative
+    error on [0, 1] is smallest, 3.6e-4. With -log n most weights are near 1/n: e is small there and r all but exact.
     """
-    e = tl.exp2(-tl.abs(x))
+    # Triton 3.6 makes 0 - |x| of a minus sign, an instruction more than the product, which becomes a modifier.
+    e = tl.exp2(tl.abs(x) * -1.0)
     if EXACT:
         r = 1.0 / (1.0 + e)
     else:
@@ -23,21 +26,24 @@ def sigmoid_parts(x, EXACT: tl.constexpr):
 
 
 @triton.jit
-def tile_rows(pointer, first, step, count, ROWS: tl.constexpr, WIDTH: tl.constexpr, WIDTH_PADDED: tl.constexpr):
-    """Rows ``first`` to ``first + count`` of one head, [ROWS, WIDTH_PADDED]; zeros beyond ``count`` and WIDTH.
-
-    ``count`` None: all ROWS are there.
-    """
-    rows = tl.arange(0, ROWS)
+def head_rows(pointer, first, step, keep, ROWS: tl.constexpr, WIDTH: tl.constexpr, WIDTH_PADDED: tl.constexpr):
+    """Rows ``first`` to ``first + ROWS`` of a head, [ROWS, WIDTH_PADDED]: zeros where not ``keep`` (None: all)."""
     columns = tl.arange(0, WIDTH_PADDED)
-    places = pointer + first.to(tl.int64) * step + (rows[:, None] * step + columns[None, :])
-    if count is None:
+    places = pointer + first.to(tl.int64) * step + (tl.arange(0, ROWS)[:, None] * step + columns[None, :])
+    if keep is None:
         if WIDTH == WIDTH_PADDED:
             tile = tl.load(places)
         else:
             tile = tl.load(places, (columns < WIDTH)[None, :], 0.0)
     elif WIDTH == WIDTH_PADDED:
-        tile = tl.load(places, (rows < count)[:, None], 0.0)
+        tile = tl.load(places, keep[:, None], 0.0)
     else:
-        tile = tl.load(places, (rows < count)[:, None] & (columns < WIDTH)[None, :], 0.0)
+        tile = tl.load(places, keep[:, None] & (columns < WIDTH)[None, :], 0.0)
     return tile
+
+
+@triton.jit
+def some_query(lo_ptr, hi_ptr, first, TILE_K: tl.constexpr):
+    """Which keys of a tile any query of the kind sees. Others are not read: padding may hold NaN, and 0 NaN is NaN."""
+    columns = first + tl.arange(0, TILE_K)
+    return tl.load(lo_ptr + columns) < tl.load(hi_ptr + columns)

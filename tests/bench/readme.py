@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/results.md from the JSON that the benchmarks wrote.
+"""Fills the tables of README.md and of docs/ from the JSON that the benchmarks wrote.
 
 python -m tests.bench.readme [--check]
 """
@@ -12,6 +12,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.bench.kernel_tables import (
+    kernels_a,
+    kernels_cpu,
+    kernels_decode,
+    kernels_dense,
+    kernels_start,
+    kernels_structure,
+    kernels_tanh,
+)
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -93,6 +103,18 @@ Tables = dict[str, Callable[[], str]]
 PAGES: dict[str, Tables] = {
     "README.md": {"fusion_sets": fusion_sets, "speed": speed},
     "docs/results.md": {"all_fusion_sets": all_fusion_sets},
+    "docs/kernels.md": {
+        table.__name__: table
+        for table in (
+            kernels_cpu,
+            kernels_a,
+            kernels_tanh,
+            kernels_dense,
+            kernels_structure,
+            kernels_decode,
+            kernels_start,
+        )
+    },
 }
 
 

@@ -50,7 +50,9 @@ RULES = {
     "evaluate": rule("evaluate hosts core numpy yaml", "cv2 scipy jinja2 markupsafe"),
     "convert": rule("convert core numpy", "cv2"),
     # A verb is imported when it is used: what only some runs of it need is imported when they need it.
-    "commands": rule("commands core hosts evaluate convert tyro yaml tqdm numpy", "* hosts.ros hosts.sim sim train kernels"),
+    "commands": rule(
+        "commands core hosts evaluate convert tyro yaml tqdm numpy", "* hosts.ros hosts.sim sim train kernels"
+    ),
     "cli": rule("", "core commands"),
     "__main__": rule("cli"),
     "launch": rule("launch launch_ros"),
