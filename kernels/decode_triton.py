@@ -379,7 +379,7 @@ def decode(
             tile = min(64, max(16, triton.next_power_of_2(length_q)))
             count_kernel[(batch, _COUNTS.value, triton.cdiv(length_q, tile))](
                 frame_q, frame_k, open, len_q, len_k, table, kind_q, counts,
-                length_q, length_k, blocks, layout.kinds, *frames, **static, TILE_Q=tile,
+                length_q, length_k, blocks, layout.kinds, *frames, **static, TILE_Q=tile, enable_fp_fusion=True,
             )  # fmt: skip
         split_kernel[(batch * heads_k, splits, tiles)](
             q, k, v, key_bias, frame_q, frame_k, open, len_q, len_k, table, kind_q, counts, lists, to, to_lse,
@@ -395,6 +395,7 @@ def decode(
             combine_kernel[(batch * length_q * heads,)](
                 to, to_lse, out, lse, splits, batch * length_q * heads,
                 SIGMOID=sigmoid, DV=width_v, DV_PADDED=_padded(width_v), SPLITS=min(64, triton.next_power_of_2(splits)),
+                enable_fp_fusion=True,
             )  # fmt: skip
     return out, lse
 

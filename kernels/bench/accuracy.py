@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ros_attn.kernels.intervals import close, intervals, kind_of
 from ros_attn.kernels.layout import Layout, dense
@@ -13,6 +14,10 @@ from ros_attn.kernels.visibility import Visibility
 
 QUERIES = 256
 """How many of a long sequence are looked at: their rows are exact, drawn with a fixed seed."""
+
+
+class Parts(tuple[Tensor, ...]):
+    """The outputs of each sample by itself, [1, its length, H, Dv]."""
 
 
 class Sample:
@@ -26,7 +31,7 @@ class Sample:
         self, q: Tensor, k: Tensor, v: Tensor, *, normaliser: str, visibility: Visibility | None = None,
         lengths: Tensor | None = None, d_out: Tensor | None = None,
     ) -> None:  # fmt: skip
-        length = q.shape[1]
+        self._length = length = q.shape[1]
         chosen = torch.randperm(length, generator=torch.Generator().manual_seed(0))[: min(QUERIES, length)]
         self.index = chosen.to(q.device)
         layout = dense(length, k.shape[1]) if visibility is None else visibility.layout
@@ -45,8 +50,15 @@ class Sample:
 
         self.exact, self.plain = rows(torch.float64), rows(q.dtype)
 
-    def error(self, found: Tensor) -> float:
-        """The largest error of an output or gradient [B, Lq, H, Dv] over the largest exact value."""
+    def error(self, found: Tensor | tuple[Tensor, ...]) -> float:
+        """The largest error of an output or gradient [B, Lq, H, Dv] over the largest exact value.
+
+        Of several tensors the first; of ``Parts`` all.
+        """
+        if isinstance(found, Parts):
+            found = torch.cat([pad(x, (0, 0, 0, 0, 0, self._length - x.shape[1])) for x in found])
+        elif isinstance(found, tuple):
+            found = found[0]
         return self._distance(found[:, self.index])
 
     @property

@@ -90,7 +90,8 @@ def measured(context: Context, contest: Contest) -> Row:
             absent[name] = said(error)
             continue
         if sample is not None and name not in contest.beside:
-            errors[name] = sample.error(found if isinstance(found, Tensor) else found[0])  # type: ignore[index]
+            assert isinstance(found, Tensor | tuple)
+            errors[name] = sample.error(found)
     if sample is not None:
         errors["PyTorch"] = sample.plain_error
         if errors[OURS] > WRONG * errors["PyTorch"] + 1e-6:

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable
 from glob import glob
 
-from ros_attn.kernels.bench.contest import Context
-from ros_attn.kernels.bench.rows import Results, Row, Task
+from ros_attn.kernels.bench.rows import Row, Task
 
 WORST = 2
 PLACES = ("/usr/local/cuda/bin", *sorted(glob("/opt/nvidia/nsight-compute/*"), reverse=True))
@@ -23,7 +22,7 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def tasks(context: Context, compared: Results, options: Iterable[str] = ()) -> list[Task]:
+def tasks(compared: Iterable[Row], options: Iterable[str] = ()) -> list[Task]:
     """Section d, of rows that section c has measured; ``options`` reach the process that is profiled."""
     options = tuple(options)
     return [

@@ -105,7 +105,8 @@ def tasks(section: str, context: Context, out: Path = FIGURES) -> list[Task]:
         ]  # fmt: skip
         # What searches long for its configurations comes last.
         return sorted(rows, key=lambda row: "backward" in row.name)
-    return counters.tasks(context, Results("c", out), ["--out", str(out)])
+    compared = Results("c", out).of(code(), device_name(context.machine.device))
+    return counters.tasks(compared, ["--out", str(out)])
 
 
 def _check_machine(section: str) -> None:
@@ -197,7 +198,7 @@ def _there(options: argparse.Namespace, context: Context, row: Row | None) -> bo
 
 def _nothing(options: argparse.Namespace) -> str:
     if options.section == "d":
-        return f"section d counts in rows of section c, and there are none in {options.out}; run --section c first"
+        return f"section d looks at rows of section c for these kernels, and {options.out} has none; run --section c"
     return f"no row of section {options.section} has {options.only!r} in its name"
 
 
@@ -243,6 +244,9 @@ def _measured(task: Task, context: Context) -> Row:
     try:
         if context.machine.device.type == "cuda":
             torch.cuda.empty_cache()
+        if task.section == "c":
+            # What was compiled for one row is of no use to the next.
+            torch.compiler.reset()
         row |= task.run()
     except RosAttnError:
         raise
@@ -311,8 +315,7 @@ def _go_on(options: argparse.Namespace, context: Context) -> None:
 
 def _propose(options: argparse.Namespace, results: Results, device: str) -> None:
     """The table with what is faster in it, beside the figures or in the place of the committed one."""
-    found = [row for row in results if results.get(row["key"], code(), device) is not None]
-    rows, lines = tuning.proposed(found)
+    rows, lines = tuning.proposed(results.of(code(), device))
     for each in lines:
         print(f"  {each}")
     path = options.out / "configurations.json"
@@ -325,7 +328,7 @@ def _propose(options: argparse.Namespace, results: Results, device: str) -> None
 
 def _cpu(options: argparse.Namespace) -> int:
     """The rows of the CPU path; all of them each time, for they share one run."""
-    results = Results("cpu", options.out)
+    results = Results("cpu", options.out, fresh=True)
     device = torch.device("cpu")
     for found in cpu.rows(options.rounds):
         row: Row = {

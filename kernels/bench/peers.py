@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,15 +56,24 @@ class Peer:
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, backend: Any = None, mask: Tensor | None = None) -> Peer:
-    """PyTorch's own; ``mask`` bool [.., Lq, Lk]; without an ``SDPBackend`` it takes the one it thinks best."""
+    """PyTorch's own; ``mask`` bool [B|1, 1, Lq, Lk]; without an ``SDPBackend`` it takes the one it thinks best.
+
+    Query heads that share a key head become further queries: not all of its backends take a mask beside grouped heads.
+    """
+    batch, length, heads, width = q.shape
+    group = heads // k.shape[2]
     q, k, v = _heads_first(q, k, v)
-    shared = q.shape[1] != k.shape[1]
+    if mask is not None:
+        mask = mask.repeat(1, 1, group, 1)
 
     def forward() -> Tensor:
+        rows = q.reshape(batch, heads // group, group * length, width)
         if backend is None:
-            return scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared).transpose(1, 2)
-        with sdpa_kernel(backend):
-            return scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared).transpose(1, 2)
+            out = scaled_dot_product_attention(rows, k, v, attn_mask=mask)
+        else:
+            with sdpa_kernel(backend):
+                out = scaled_dot_product_attention(rows, k, v, attn_mask=mask)
+        return out.reshape(batch, heads, length, -1).transpose(1, 2)
 
     return Peer(forward, [q, k, v], heads_first=True)
 
@@ -96,6 +105,9 @@ def flex_lists(
 ) -> tuple[Any, Any]:  # fmt: skip
     """The BlockMask with the exact lists of our plan for a size of blocks, and the score_mod of a key bias."""
     layout = dense(q.shape[1], k.shape[1]) if visibility is None else visibility.layout
+    if bias is None:
+        # Where a bias would count makes tiles partial that are full without one.
+        layout = replace(layout, bias_rules=None)
     frames = (None, None) if visibility is None else (visibility.frame_q, visibility.frame_k)
     plan = build(layout, *frames, block, block, q.device, len_q=lengths, len_k=lengths, aligned=True)
     mask = flex.block_mask(layout, plan, q.shape[1], k.shape[1], block)

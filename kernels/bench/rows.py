@@ -68,14 +68,14 @@ def key(section: str, name: str, parameters: Mapping[str, str | int | float]) ->
 class Results:
     """The rows of one section in ``kernels_<section>.json``, which is replaced as a whole after every row.
 
-    Rows that lie in ``folder`` are taken up; where it has none, those in ``earlier`` are.
+    Rows that lie in ``folder`` are taken up; where it has none, those in ``earlier`` are. ``fresh``: none of them.
     """
 
-    def __init__(self, section: str, folder: Path, earlier: Path = FIGURES) -> None:
+    def __init__(self, section: str, folder: Path, earlier: Path = FIGURES, *, fresh: bool = False) -> None:
         self.path = folder / f"kernels_{section}.json"
         found = next((path for path in (self.path, earlier / self.path.name) if path.is_file()), None)
         self._rows: dict[str, Row] = {}
-        if found is not None:
+        if found is not None and not fresh:
             self._rows = {row["key"]: row for row in json.loads(found.read_text(encoding="utf-8"))["rows"]}
 
     def __iter__(self) -> Iterator[Row]:
@@ -89,6 +89,10 @@ class Results:
         origin = row["origin"]
         ours = code in (None, origin["code"]) and device in (None, origin["device"])
         return row if ours else None
+
+    def of(self, code: str, device: str) -> list[Row]:
+        """The rows of this code and device."""
+        return [row for row in self if self.get(row["key"], code, device) is not None]
 
     def add(self, row: Row) -> None:
         self._rows[row["key"]] = row

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ros_attn.kernels.attention import attend
 from ros_attn.kernels.bench import peers
-from ros_attn.kernels.bench.accuracy import Sample, bit_equal
+from ros_attn.kernels.bench.accuracy import Parts, Sample, bit_equal
 from ros_attn.kernels.bench.contest import OURS, Contest, Context, normal, task
 from ros_attn.kernels.bench.dense import FLEX, SIGMOID
 from ros_attn.kernels.bench.machine import Call, Machine
@@ -77,24 +77,16 @@ def ragged(
     ends = [int(each) for each in lengths]
     share = sum(end * end for end in ends) / (batch * length * length)
 
-    def one_by_one() -> Peer:
+    def one_by_one() -> Call:
         calls = [peers.sdpa(*(x[b : b + 1, :end] for x in (q, k, v))).forward for b, end in enumerate(ends)]
+        return lambda: Parts(call() for call in calls)
 
-        def forward() -> Tensor:
-            outs = [call() for call in calls]
-            whole = q.new_zeros(shape)
-            for b, out in enumerate(outs):
-                whole[b, : out.shape[1]] = out[0]
-            return whole
-
-        return Peer(forward, [])
-
-    peer: dict[str, Callable[[], Peer]] = {
+    rivals: dict[str, Callable[[], Call]] = {
         ONE_BY_ONE: one_by_one,
-        f"{FLEX}, blocks of 128": lambda: peers.flex_attention(
-            q, k, v, mask=peers.flex_lists(q, k, lengths=lengths)[0]
+        f"{FLEX}, blocks of 128": lambda: (
+            peers.flex_attention(q, k, v, mask=peers.flex_lists(q, k, lengths=lengths)[0]).forward
         ),
-        SIGMOID: lambda: peers.triton_sigmoid(q, k, v, lengths),
+        SIGMOID: lambda: peers.triton_sigmoid(q, k, v, lengths).forward,
     }
 
     def own(lengths: Tensor | None) -> Call:
@@ -106,7 +98,7 @@ def ragged(
         {
             OURS: lambda: own(lengths),
             DENSE: lambda: own(None),
-            **{name: (lambda name=name: peer[name]().forward) for name in others},
+            **{name: rivals[name] for name in others},
         },
         flops=4.0 * heads * dim * sum(end * end for end in ends),
         bytes=4.0 * q.element_size() * heads * dim * sum(ends),

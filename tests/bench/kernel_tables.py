@@ -9,6 +9,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 NOT_MEASURED = "not measured"
+TIMES = ("median_ms", "low_ms", "high_ms")
 Row = dict[str, Any]
 
 
@@ -35,7 +36,8 @@ def _table(heads: list[str], lines: list[list[str]], rows: list[Row]) -> str:
 
 
 def _spread(times: dict[str, float]) -> str:
-    return f"{times['median_ms']:.3g} ({times['low_ms']:.3g} to {times['high_ms']:.3g})"
+    median, low, high = (f"{times[x]:.0f}" if times[x] >= 1000 else f"{times[x]:.3g}" for x in TIMES)
+    return f"{median} ({low} to {high})"
 
 
 def kernels_cpu() -> str:

@@ -296,13 +296,12 @@ def unsynchronised(device: str) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def long(normaliser: str, dtype: torch.dtype, place: Place, length: int = 16384) -> None:
+def long(normaliser: str, dtype: torch.dtype, place: Place, keys: int = 16384, queries: int = 2048) -> None:
     """One head over many keys, with gradients: where an error of a weight of 1/n would add up."""
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, length, 1, 64, dtype=torch.float64) for _ in range(3))
-    kinds = (("a", length),)
-    case = Case(q, k, v, Visibility(kinds, kinds, {("a", "a"): ALL}), None, normaliser, 0.125)
-    case = moved(case, dtype, place.device)
+    q, k, v = (torch.randn(1, length, 1, 64, dtype=torch.float64) for length in (queries, keys, keys))
+    seen = Visibility((("a", queries),), (("a", keys),), {("a", "a"): ALL})
+    case = moved(Case(q, k, v, seen, None, normaliser, 0.125), dtype, place.device)
     exact = answer(case, attend, backend="reference")
     hold(names(case), exact, answer(case, plain, dtype), answer(case, attend, dtype, backend=place.backend), dtype)
 

@@ -191,6 +191,17 @@ def nothing_to_see() -> Numbers:
 
 
 @case
+def some_queries_see_nothing() -> Numbers:
+    """Beside queries of one kind and one frame, for which the list alone says what is seen."""
+    seen = Visibility((("now", 4),), (("ring", 300),), {("now", "ring"): PAST}, frames([4, -1, 4, 4]), None)
+    worst: Numbers = {}
+    for normaliser in ("softmax", "sigmoid"):
+        errors = compare(*call(*random(1, 4, 300, 2, 1, 16, 16), seen, None, normaliser, len_q=torch.tensor([3])))
+        worst |= {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
+    return worst
+
+
+@case
 def no_keys_at_all() -> Numbers:
     (out, lse), _ = call(*random(1, 2, 0, 2, 1, 16, 16))
     return {"out": float(out.abs().nan_to_num(math.inf).max()), "lse": float((~torch.isneginf(lse)).sum())}

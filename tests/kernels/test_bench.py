@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import torch
 from ros_attn.cli import main
 from ros_attn.errors import RosAttnError
 from ros_attn.kernels.attention import attend
-from ros_attn.kernels.bench import ceilings, contest, counters, cpu, gpu, origin, parallel
+from ros_attn.kernels.bench import ceilings, contest, counters, cpu, gpu, machine, origin, parallel
 from ros_attn.kernels.bench.accuracy import Sample
 from ros_attn.kernels.bench.contest import OURS, Contest, Context
 from ros_attn.kernels.bench.machine import Call, Machine, host_us
@@ -55,6 +56,9 @@ def test_rows_are_written_one_at_a_time_and_taken_up_again(tmp_path: Path) -> No
     assert again.get("c/first L=8", "another", "GPU") is None
     assert again.get("c/first L=8", "one", "another GPU") is None
     assert again.get("c/first L=8") is not None and again.get("c/third L=8") is None
+    again.add(row("third", code="another"))
+    assert [each["name"] for each in again.of("one", "GPU")] == ["first", "second"]
+    assert not list(Results("c", tmp_path, tmp_path, fresh=True))
 
 
 def test_committed_rows_are_taken_up_where_the_folder_has_none(tmp_path: Path) -> None:
@@ -228,6 +232,37 @@ def test_several_calls_are_timed_per_call() -> None:
     made = Contest({OURS: lambda: [lambda k=k: ran.append(k) for k in range(4)]}, flops=2e9, bytes=0.0)
     assert contest.measured(where, made)["figures"]["TFLOP/s"] == pytest.approx(1.0)
     assert set(ran) == {0, 1, 2, 3}
+
+
+def test_a_gpu_is_timed_between_two_events_from_cold_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With events that stand on a clock of their own: 2 ms for what empties the caches, 5 and 7 for the functions."""
+    now = [0.0]
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+            self.at = -1.0
+
+        def record(self) -> None:
+            self.at = now[0]
+
+        def elapsed_time(self, end: Any) -> float:
+            return end.at - self.at
+
+    def spend(ms: float, name: str) -> None:
+        now[0] += ms
+        log.append(name)
+
+    log: list[str] = []
+    monkeypatch.setattr(machine, "AHEAD_BYTES", 64)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    timer = machine.EventTimer(torch.device("cpu"), measured_ms=70.0, fewest=3)
+    monkeypatch.setattr(timer, "_ahead", SimpleNamespace(zero_=lambda: spend(2.0, "empty")))
+    found = timer.calls([lambda: spend(5.0, "one"), lambda: spend(7.0, "two")])
+    assert [set(each.rounds) for each in found] == [{5.0}, {7.0}]
+    assert len(found[0].rounds) == 10
+    assert log == ["one", "two", *["empty", "one", "empty", "two"] * 13]
 
 
 def test_the_host_is_timed() -> None:

@@ -126,6 +126,7 @@ def test_pattern_rows(made: Any) -> None:
     assert figures["(time - 20 us) / (computed share x own dense)"] == pytest.approx(
         2.98 / (figures["computed share"] * 4.0)
     )
+    assert figures["TFLOP/s"] == pytest.approx(4 * 2 * 16 * float(mask.sum()) / 3.0 / 1e9)
     assert figures["speed-up over FlexAttention"] == pytest.approx(5 / 3)
     assert figures["speed-up over masked SDPA"] == pytest.approx(8 / 3)
     assert max(found["errors"].values()) < 3e-6 and len(found["errors"]) == 6
@@ -146,6 +147,11 @@ def test_token_order_rows_return_tokens_as_they_came(name: str) -> None:
     calls: Any = [made.makers[each]() for each in (OURS, structure.PRODUCED, structure.SORTED)]
     ours, produced, sorted_ = (call() for call in calls)
     torch.testing.assert_close(ours, produced, rtol=0, atol=3e-6)
+    if name == "interleaved kinds":
+        turn = torch.arange(384) % 4
+        q, k, v = contest.normal(where.machine, 1, 384, 2, 16)
+        by_hand = peers.sdpa(q, k, v, mask=(turn[:, None] == turn)[None, None]).forward()
+        torch.testing.assert_close(ours, by_hand, rtol=0, atol=3e-6)
     assert not torch.allclose(ours, sorted_, atol=1e-2)
     torch.testing.assert_close(ours.sum(1), sorted_.sum(1), rtol=1e-4, atol=1e-4)
     figures = contest.measured(where, made)["figures"]
@@ -168,6 +174,17 @@ def test_decode_rows(step: decoding.Step, normaliser: str, monkeypatch: pytest.M
     assert found["figures"]["us beyond K+V at 2.5 TB/s"] == pytest.approx(1000 - moved / 2.5e6)
     assert found["figures"]["share of the copy bandwidth"] == pytest.approx(moved / 1e9 / 4.0)
     assert max(found["errors"].values()) < 3e-6 and len(found["errors"]) == 2 + others
+
+
+def test_grouped_heads_become_queries_of_sdpa() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 5, heads, 8) for heads in (6, 2, 2))
+    seen = torch.rand(1, 1, 5, 5) < 0.7
+    seen[..., 0] = True
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=seen, enable_gqa=True
+    ).transpose(1, 2)
+    torch.testing.assert_close(peers.sdpa(q, k, v, mask=seen).forward(), expected)
 
 
 def test_bars_of_decode_follow_the_bytes() -> None:
@@ -207,6 +224,10 @@ def test_a_row_in_another_ones_place() -> None:
         assert sizes() == (16, 2)
         assert configurations.configuration("dq", "softmax", 64, torch.bfloat16, "sm_90").tile_k != 16
     assert sizes() == before
+    few = configurations.configuration("decode", "softmax", 64, torch.bfloat16, "sm_90", rows=1)
+    with tuning.tabled(replace(of_the_table("decode", tile_q=64), warps=1)):
+        assert configurations.configuration("decode", "softmax", 64, torch.bfloat16, "sm_90", rows=1) == few
+        assert configurations.configuration("decode", "softmax", 64, torch.bfloat16, "sm_90", rows=64).warps == 1
     with pytest.raises(RuntimeError), tuning.tabled(other):
         raise RuntimeError
     assert sizes() == before
@@ -283,7 +304,7 @@ def test_the_other_gpu_checks() -> None:
         checks.length_of(63, 16, normaliser, torch.bfloat16, HERE)
         checks.closed_kinds(normaliser, HERE)
         checks.stream(normaliser, torch.float32, HERE)
-        checks.long(normaliser, torch.float32, HERE, length=500)
+        checks.long(normaliser, torch.float32, HERE, keys=500, queries=100)
         checks.bits(checks.causal_case(63, 16, normaliser, torch.float32, "cpu"), torch.float32, HERE)
         with checks.poisoned():
             checks.decoded(3, 100, 16, normaliser, torch.float32, HERE)
