@@ -90,7 +90,7 @@ def ridge_solution(
     with torch.autocast(v.device.type, enabled=False):
         if not causal:
             kernel = _weights(rows, columns, scale, causal)
-            return torch.linalg.solve(kernel + diagonal * _identity(kernel), v).transpose(1, 2)
+            return _solve(kernel + diagonal * _identity(kernel), v).transpose(1, 2)
         solved = v[:, :, :0]
         for start in range(0, v.shape[2], chunk):
             end = min(start + chunk, v.shape[2])
@@ -111,6 +111,18 @@ def _weights(rows: Tensor, columns: Tensor, scale: float, causal: bool) -> Tenso
         later = torch.ones(n, length, dtype=torch.bool, device=scores.device).triu(1 + length - n)
         scores = scores.masked_fill(later, -torch.inf)
     return scores.softmax(-1)
+
+
+def _solve(matrices: Tensor, v: Tensor) -> Tensor:
+    """``torch.linalg.solve`` of [B, H, L, L] and [B, H, L, Dv], on the CPU a matrix at a time.
+
+    After any ``torch.set_num_threads`` above 1 the batched LU of MKL is wrong from about 128 rows, without a word, or
+    hangs: pytorch/pytorch#142815, #141358.
+    """
+    if matrices.device.type != "cpu" or matrices.numel() == 0:
+        return torch.linalg.solve(matrices, v)
+    pairs = zip(matrices.flatten(0, 1), v.flatten(0, 1), strict=True)
+    return torch.stack([torch.linalg.solve(matrix, each) for matrix, each in pairs]).view(v.shape)
 
 
 def _identity(square: Tensor) -> Tensor:

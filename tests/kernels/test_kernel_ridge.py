@@ -51,6 +51,24 @@ def test_it_is_the_formula(n: int, causal: bool) -> None:
     assert error(kernel_ridge(q, k, v, ridge=0.3, causal=causal), shared) < 1e-11
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_set_by_the_caller(threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        x = [each.requires_grad_() for each in inputs(300)]
+        y = kernel_ridge(*x, ridge=0.3, causal=False)
+        gradients = torch.autograd.grad(y.sum(), x)
+        torch.set_num_threads(1)
+        q, k, v = x
+        expected = written_out(q, k, v, k, torch.full((3,), 0.3, dtype=torch.float64), 8**-0.5, False)
+        assert error(y.detach(), expected.detach()) < 1e-11
+        for got, wanted in zip(gradients, torch.autograd.grad(expected.sum(), x), strict=True):
+            assert error(got, wanted) < 1e-10
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_more_or_fewer_queries_than_keys() -> None:
     q, k, v = inputs(40)
     expected = written_out(q[:, :7], k, v, k, torch.full((3,), 0.3, dtype=torch.float64), 0.5, False)
