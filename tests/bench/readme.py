@@ -101,7 +101,7 @@ def ros_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 Tables = dict[str, Callable[[], str]]
 PAGES: dict[str, Tables] = {
-    "README.md": {"fusion_sets": fusion_sets, "speed": speed},
+    "README.md": {"fusion_sets": fusion_sets, "speed": speed, "kernels_cpu": kernels_cpu},
     "docs/results.md": {"all_fusion_sets": all_fusion_sets},
     "docs/kernels.md": {
         table.__name__: table
@@ -120,6 +120,8 @@ PAGES: dict[str, Tables] = {
 
 def filled(text: str, tables: Tables) -> str:
     """A page with every table replaced."""
+    places = set(re.findall(r"<!-- table: (\w+) -->", text))
+    assert places == set(tables), f"nothing fills table {', '.join(places ^ set(tables))}"
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         table = make()
