@@ -43,7 +43,11 @@ RULES = {
     "perception": rule("perception core kernels world_models policies numpy cv2 torch"),
     "control": rule("control core kernels world_models policies numpy cv2 torch"),
     "control.locomotion": rule("numpy"),
-    "train": rule("perception control policies world_models kernels core sim numpy cv2 torch rsl_rl gymnasium tqdm"),
+    "train": rule(
+        "perception control policies world_models kernels core sim degrade convert numpy cv2 torch rsl_rl gymnasium "
+        "tqdm"
+    ),
+    "degrade": rule("degrade core numpy", "cv2 yaml"),
     "hosts": rule("hosts core numpy"),
     "hosts.ros": rule(f"hosts hosts.ros core numpy rclpy {MESSAGES}"),
     "hosts.sim": rule("hosts hosts.sim core sim numpy"),
@@ -64,7 +68,7 @@ def layer(module: str) -> str:
     parts = module.removeprefix("ros_attn").strip(".").split(".")
     if module.partition(".")[0] == "launch":
         return "launch"
-    if parts[0] in ("perception", "control", "policies", "world_models") and parts[-1] == "train":
+    if parts[0] in ("perception", "control", "policies", "world_models") and parts[-1].startswith("train"):
         return "train"
     if parts[0] in SIBLINGS:
         return "kernels.triton" if parts[0] == "kernels" and "triton" in parts[-1] else parts[0]
@@ -74,7 +78,7 @@ def layer(module: str) -> str:
         return "hosts.sim" if parts[1].startswith(("sim", "drive")) else "hosts"
     if parts[:2] == ["control", "locomotion"]:
         return "control.locomotion"
-    if parts[0] in ("perception", "control", "hosts", "evaluate", "convert", "commands", "cli", "__main__"):
+    if parts[0] in ("perception", "control", "hosts", "evaluate", "convert", "degrade", "commands", "cli", "__main__"):
         return parts[0]
     return f"core.{parts[0]}" if f"core.{parts[0]}" in RULES else "core"
 
