@@ -15,6 +15,7 @@ VERBS = {
     "doctor": "look at the ROS set-up: RMW, shared memory, QoS, clocks",
     "components": "list the components, their topics and parameters",
     "params": "write the parameter files of launch/config",
+    "train": "train the models of a component; resumes where it was stopped",
     "bench": "time the attention kernels beside their peers",
 }
 

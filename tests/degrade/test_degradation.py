@@ -90,8 +90,8 @@ def test_misaligned_by_its_shift(shift: float) -> None:
     y, x = np.indices((240, 320))
     image = 200 * np.exp(-((x - 150.0) ** 2 + (y - 110.0) ** 2) / 800).astype(np.float32)
     seen = Misaligned(shift, 0.0)(image, *generators())
-    moved = [float((axis * seen).sum() / seen.sum() - (axis * image).sum() / image.sum()) for axis in (x, y)]
-    assert np.hypot(*moved) == pytest.approx(shift, abs=0.05)
+    dx, dy = (float((axis * seen).sum() / seen.sum() - (axis * image).sum() / image.sum()) for axis in (x, y))
+    assert np.hypot(dx, dy) == pytest.approx(shift, abs=0.05)
 
 
 def test_saturated_is_white_where_the_gain_goes_beyond() -> None:

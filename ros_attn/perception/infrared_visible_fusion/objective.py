@@ -1,0 +1,70 @@
+"""What training asks of a fused picture, always against the clean sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, cross_entropy
+
+from ros_attn.perception.infrared_visible_fusion.fast_model import Fused
+from ros_attn.perception.infrared_visible_fusion.fidelity import (
+    edges_kept,
+    gradient_excess,
+    information_kept,
+    structure_kept,
+)
+from ros_attn.perception.infrared_visible_fusion.training_pairs import Sample
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each term counts."""
+
+    edges: float = 2.0
+    information: float = 2.0
+    structure: float = 1.0
+    worse: float = 1.0
+    """Of the source served worse, beside the mean of both, for edges and information."""
+    intensity: float = 1.0
+    excess: float = 2.0
+    clipping: float = 5.0
+    labels: float = 0.05
+
+
+def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, dict[str, float]]:
+    """The loss to minimise and its terms, means over the batch.
+
+    ::
+
+        edges, information, structure:  1 - mean of both sides, and for the first two `worse` (1 - the smaller one)
+        intensity:  |mean_8x8 F - P| with P = max(V, I) of the means, where both count, else the one that does
+        excess:     gradient that neither clean source has;  clipping: what leaves 0..1
+
+    A side whose weight is 0 (a black camera) is left out. Sources are the clean ones, whatever the network was shown.
+    """
+    fused, visible, infrared = made.fused, sample.clean_visible, sample.clean_infrared
+    inside = fused.clamp(0, 1)
+    counts = sample.weights
+    both = counts.min(1).values
+    terms: dict[str, Tensor] = {}
+    for name, measure in (("edges", edges_kept), ("information", information_kept), ("structure", structure_kept)):
+        sides = torch.stack((measure(visible, inside), measure(infrared, inside)), 1)
+        mean = (counts * sides).sum(1) / counts.sum(1)
+        term = 1 - mean
+        if name != "structure":
+            # A source that has nothing to keep must not decide which one is worse.
+            term = term + weights.worse * both * (mean - sides.min(1).values)
+        terms[name] = term.mean()
+    coarse_v, coarse_i = avg_pool2d(visible, 8), avg_pool2d(infrared, 8)
+    only = counts[:, :, None, None, None]
+    wanted = torch.maximum(coarse_v * only[:, 0], coarse_i * only[:, 1])
+    terms["intensity"] = (avg_pool2d(fused, 8) - wanted).abs().mean()
+    terms["excess"] = gradient_excess(infrared, visible, inside).mean()
+    terms["clipping"] = (fused - inside).abs().mean()
+    labels = [cross_entropy(made.weather, sample.labels[:, 0])]
+    labels += [cross_entropy(made.faults[:, camera], sample.labels[:, 1 + camera]) for camera in (0, 1)]
+    terms["labels"] = torch.stack(labels).sum()
+    loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+    return loss, {name: float(term.detach()) for name, term in terms.items()}
