@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ros_attn.perception.infrared_visible_fusion.fast_model import FAULTS, LARGEST_GAIN, WEATHER, FastFusion
+from ros_attn.perception.infrared_visible_fusion.fast_model import (
+    FAULTS,
+    FIRST_GAIN,
+    LARGEST_GAIN,
+    WEATHER,
+    FastFusion,
+)
 from ros_attn.perception.infrared_visible_fusion.mask_attention import MaskGuidedBlock, allocation
 
 
@@ -30,7 +36,7 @@ def decided(share: float, gain_visible: float, gain_infrared: float) -> FastFusi
     return model
 
 
-UNIT = float(torch.logit(torch.tensor(1 / LARGEST_GAIN)))
+UNIT = float(torch.logit(torch.tensor(1 / LARGEST_GAIN))) - FIRST_GAIN
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (16, 17)])
@@ -48,7 +54,7 @@ def test_one_camera_comes_through_unchanged(size: tuple[int, int]) -> None:
 
 def test_the_average_with_half_the_gain() -> None:
     visible, infrared = pair(64, 64)
-    half = float(torch.logit(torch.tensor(0.5 / LARGEST_GAIN)))
+    half = float(torch.logit(torch.tensor(0.5 / LARGEST_GAIN))) - FIRST_GAIN
     with torch.inference_mode():
         made = decided(0.0, half, half)(visible, infrared)
     assert torch.allclose(made.fused, (visible + infrared) / 2, atol=2e-6)

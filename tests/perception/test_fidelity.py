@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ros_attn.evaluate.fusion_metrics import measure
 from ros_attn.perception.infrared_visible_fusion.fidelity import (
+    differences_explained,
     edges_kept,
+    edges_kept_of_both,
     gradient_excess,
     information_kept,
     structure_kept,
@@ -48,6 +50,9 @@ def test_losses_are_the_metrics(how: str) -> None:
     assert float(information_kept(v, f)) == pytest.approx(expected["VIF_vi"], abs=2e-3)
     assert float(structure_kept(i, f) + structure_kept(v, f)) == pytest.approx(expected["SSIM"], abs=1e-3)
     assert float(gradient_excess(i, v, f)) == pytest.approx(expected["excess_gradient"], abs=1e-3)
+    assert float(differences_explained(i, v, f)) == pytest.approx(expected["SCD"], abs=2e-3)
+    sides = sorted(float(edges_kept(source, f)) for source in (i, v))
+    assert sides[0] <= float(edges_kept_of_both(i, v, f)) <= sides[1]
     # The angle is folded here: never less is kept, and a few hundredths more.
     for source, key in ((i, "Q_ir"), (v, "Q_vi")):
         assert -2e-3 < float(edges_kept(source, f)) - expected[key] < 0.05
@@ -68,7 +73,8 @@ def test_gradients_by_finite_differences() -> None:
     # An angle turns fast where there is hardly a gradient, hence the small step and the width for edges.
     for measure_of, width in (
         (lambda x: edges_kept(v, x), 5e-3), (lambda x: information_kept(v, x), 1e-5),
-        (lambda x: structure_kept(v, x), 1e-5), (lambda x: gradient_excess(i, v, x), 1e-4),
+        (lambda x: structure_kept(v, x), 1e-5), (lambda x: differences_explained(i, v, x), 1e-5),
+        (lambda x: edges_kept_of_both(i, v, x), 5e-3), (lambda x: gradient_excess(i, v, x), 1e-4),
     ):  # fmt: skip
         [gradient] = torch.autograd.grad(measure_of(f).sum(), f)
         step = 1e-8

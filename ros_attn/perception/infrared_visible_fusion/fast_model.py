@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ STEP = 2**LEVELS
 """Sizes are padded to multiples of this many pixels."""
 WEATHER = ("clear", "haze", "rain", "snow", "low_light")
 FAULTS = ("none", "noise", "saturated", "dirt", "black")
-LARGEST_GAIN = 1.5
-"""No gain of a source's detail is larger."""
+LARGEST_GAIN = 4.0
+"""No gain of a source's detail is larger: at night its contrast is a third of what it is by day."""
+FIRST_GAIN = math.log(0.75 / (LARGEST_GAIN - 0.75))
 LARGEST_REPAIR = 0.3
 """No repair adds more to a level of the pyramid, in units of the full range."""
 
@@ -52,7 +54,7 @@ class FastFusion(nn.Module):
     place::
 
         b   = m b_vi + (1 - m) b_ir + r_3                       at 1/8
-        d_l = g_l,vi d_l,vi + g_l,ir d_l,ir + r_l               0 <= g <= 1.5, |r| <= 0.3; r_0 = 0
+        d_l = g_l,vi d_l,vi + g_l,ir d_l,ir + r_l               0 <= g <= 4, |r| <= 0.3; r_0 = 0
 
     One encoder for both cameras but for their first layer; at 1/8 three branches meet in ``MaskGuidedBlock``; a light
     decoder goes up to 1/2, where gains and repairs of the finest levels are given. The mask is m at 1/8, refined by
@@ -131,7 +133,8 @@ def _joined(layers: nn.ModuleList, coarse: Tensor, skipped: list[Tensor]) -> Ten
 
 
 def _gains(x: Tensor) -> Tensor:
-    return LARGEST_GAIN * torch.sigmoid(x)
+    """0 to LARGEST_GAIN, 0.75 at 0: so much of each is close to what both sources want."""
+    return LARGEST_GAIN * torch.sigmoid(x + FIRST_GAIN)
 
 
 def _repair(x: Tensor) -> Tensor:

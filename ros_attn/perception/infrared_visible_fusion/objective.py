@@ -10,7 +10,9 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 
 from ros_attn.perception.infrared_visible_fusion.fast_model import Fused
 from ros_attn.perception.infrared_visible_fusion.fidelity import (
+    differences_explained,
     edges_kept,
+    edges_kept_of_both,
     gradient_excess,
     information_kept,
     structure_kept,
@@ -25,10 +27,12 @@ class Weights:
     edges: float = 2.0
     information: float = 2.0
     structure: float = 1.0
-    worse: float = 1.0
+    worse: float = 0.5
     """Of the source served worse, beside the mean of both, for edges and information."""
+    both_edges: float = 1.0
+    differences: float = 0.5
     intensity: float = 1.0
-    excess: float = 2.0
+    excess: float = 4.0
     clipping: float = 5.0
     labels: float = 0.05
 
@@ -39,6 +43,7 @@ def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, di
     ::
 
         edges, information, structure:  1 - mean of both sides, and for the first two `worse` (1 - the smaller one)
+        both_edges: 1 - Qabf;  differences: 1 - SCD / 2;  where both sources count
         intensity:  |mean_8x8 F - P| with P = max(V, I) of the means, where both count, else the one that does
         excess:     gradient that neither clean source has;  clipping: what leaves 0..1
 
@@ -57,6 +62,8 @@ def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, di
             # A source that has nothing to keep must not decide which one is worse.
             term = term + weights.worse * both * (mean - sides.min(1).values)
         terms[name] = term.mean()
+    terms["both_edges"] = (both * (1 - edges_kept_of_both(infrared, visible, inside))).mean()
+    terms["differences"] = (both * (1 - differences_explained(infrared, visible, inside) / 2)).mean()
     coarse_v, coarse_i = avg_pool2d(visible, 8), avg_pool2d(infrared, 8)
     only = counts[:, :, None, None, None]
     wanted = torch.maximum(coarse_v * only[:, 0], coarse_i * only[:, 1])
