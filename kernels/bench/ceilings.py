@@ -69,7 +69,7 @@ def tasks(context: Context, results: Results | None = None) -> list[Task]:
 
     compiling = Task(
         "a", "compile", {"rows": len(rows)}, compiled, (Bar("failed", 0, least=False), Bar("missing", 0, least=False)),
-        60, tuple(rows), lambda part: tuning.launch(context, rows[part]),
+        60, tuple(rows), lambda part: tuning.launch(context, rows[part]), longest=COMPILE_S + 40,
     )  # fmt: skip
     return [
         Task("a", COPY, {"GB": 4}, copy, seconds=5),
@@ -77,7 +77,8 @@ def tasks(context: Context, results: Results | None = None) -> list[Task]:
         Task("a", "smallest kernel in a graph", {}, smallest, seconds=5),
         compiling,
         Task("a", "tanh.approx", {}, tanh, seconds=10),
-        Task("a", CORRECT, {}, lambda: correctness(context, results), (Bar("red", 0, least=False),), 30),
+        # As long as the section has.
+        Task("a", CORRECT, {}, lambda: correctness(context, results), (Bar("red", 0, least=False),), 120, longest=1e4),
     ]
 
 
@@ -86,8 +87,6 @@ def correctness(context: Context, results: Results | None) -> Row:
 
     Those that an unfinished run of the same code passed are not run again.
     """
-    if not Path("tests/gpu/run.py").is_file():
-        raise RosAttnError("the correctness tests are in tests/gpu of a checkout; run this from its root")
     row = None if results is None else results.get(key("a", CORRECT, {}), code(), device_name(context.machine.device))
     earlier = {} if row is None else row.get("outcomes", {})
     passed = [name for name, outcome in earlier.items() if outcome == "passed"]
@@ -108,7 +107,14 @@ def correctness(context: Context, results: Results | None) -> Row:
     red = count["failed"] + count["not reached"] + int(count["passed"] == 0)
     why = {kind: {each["test"]: each["why"] for each in found if each["outcome"] == kind}
            for kind in ("failed", "skipped")}  # fmt: skip
-    return {"figures": {**count, "red": red}, "unfinished": red > 0, "why": why, "outcomes": outcomes}
+    traces = {each["test"]: each["traceback"] for each in found if each.get("traceback")}
+    return {"figures": {**count, "red": red}, "unfinished": red > 0, "why": why, "traces": traces, "outcomes": outcomes}
+
+
+def check_place() -> None:
+    """Raises ``RosAttnError`` where the correctness tests are not."""
+    if not Path("tests/gpu/run.py").is_file():
+        raise RosAttnError("the correctness tests are in tests/gpu of a checkout; run this from its root")
 
 
 def green(row: Row | None) -> bool | None:

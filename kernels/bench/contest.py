@@ -138,9 +138,11 @@ def speed_ups(times: Mapping[str, Timed], beside: tuple[str, ...] = ()) -> dict[
 
 
 def said(error: BaseException) -> str:
-    """An error in a line."""
-    first = (str(error).strip() or "no words").splitlines()[0]
-    return f"{type(error).__name__}: {first[:300]}"
+    """An error in a line: its first and its last words, of which a compiler's are mostly the last."""
+    wrote = getattr(error, "stderr", None)  # that of a process
+    lines = [line.strip() for line in f"{error}\n{wrote or ''}".splitlines() if line.strip()] or ["no words"]
+    text = lines[0][:300] if len(lines) == 1 else f"{lines[0][:150]} ... {lines[-1][:250]}"
+    return f"{type(error).__name__}: {text}"
 
 
 def normal(machine: Machine, *shape: int, count: int = 3) -> list[Tensor]:

@@ -14,6 +14,8 @@ from glob import glob
 from ros_attn.kernels.bench.rows import Row, Task
 
 WORST = 2
+LONGEST = 220
+"""Seconds for one row: both fit a section."""
 PLACES = ("/usr/local/cuda/bin", *sorted(glob("/opt/nvidia/nsight-compute/*"), reverse=True))
 """Where Nsight Compute is installed without being on the PATH."""
 SECTIONS = (
@@ -26,9 +28,12 @@ def tasks(compared: Iterable[Row], options: Iterable[str] = ()) -> list[Task]:
     """Section d, of rows that section c has measured; ``options`` reach the process that is profiled."""
     options = tuple(options)
     return [
-        Task("d", row["name"], row["parameters"], lambda row=row: {"kernels": counted(row["key"], options)}, seconds=90)
+        Task(
+            "d", row["name"], row["parameters"], lambda row=row: {"kernels": counted(row["key"], options)}, seconds=60,
+            longest=LONGEST + 10,
+        )
         for row in worst(compared)
-    ]
+    ]  # fmt: skip
 
 
 def worst(rows: Iterable[Row]) -> list[Row]:
@@ -58,7 +63,7 @@ def counted(key: str, options: Iterable[str] = ()) -> dict[str, dict[str, str]]:
         *(f"--section={name}" for name in SECTIONS),
         sys.executable, "-m", "ros_attn.kernels.bench.gpu", "--section", "c", "--profile", key, *options,
     ]  # fmt: skip
-    found = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
     kernels = parsed(found.stdout)
     if not kernels:
         said = [line for line in (found.stdout + found.stderr).splitlines() if line.startswith("==") or "Error" in line]

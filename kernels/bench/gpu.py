@@ -7,15 +7,19 @@ b: block sizes; c: attend beside its peers; d: profiler counters of the two wors
 
 Rows go to ``DIR/kernels_<section>.json`` one at a time. A row that is there already for the same sources of the kernels
 and the same device is not measured again. No speed-up is printed or kept unless the correctness tests have passed for
-these sources on this device.
+these sources on this device. A process of its own measures them: where a kernel crashes or hangs, its row says so, and
+the next process goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,14 +37,19 @@ import torch
 from ros_attn.errors import RosAttnError
 from ros_attn.kernels.bench import ceilings, counters, cpu, decoding, dense, starting, structure, tuning
 from ros_attn.kernels.bench.contest import Context, said
+from ros_attn.kernels.bench.lines import cpu_line, line, summary
 from ros_attn.kernels.bench.machine import EventTimer, HostTimer, Machine
 from ros_attn.kernels.bench.origin import code, device_name, origin
+from ros_attn.kernels.bench.parallel import one_cache
 from ros_attn.kernels.bench.rehearsal import MODULE, rehearse, rehearsed
 from ros_attn.kernels.bench.rows import FIGURES, Results, Row, Task, key
+from ros_attn.kernels.bench.watch import AGAIN, Journal, watched
 
 SECTIONS = ("a", "b", "c", "d", "cpu")
-REHEARSAL = 0.45
+REHEARSAL = 0.4
 """Of a section's time, at most."""
+LONG = 60.0
+"""Rows for which so many seconds must be left come last."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--apply", action="store_true", help="section b: write what is faster into the table itself")
     made.add_argument("--rounds", type=int, default=15, help="section cpu: how often each function is timed (15)")
     # How the program calls itself.
-    made.add_argument("--keep-errors", action="store_true", help=argparse.SUPPRESS)
+    made.add_argument("--rows", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     made.add_argument("--rehearse", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     made.add_argument("--row", nargs=2, metavar=("KEY", "FILE"), help=argparse.SUPPRESS)
     made.add_argument("--profile", metavar="KEY", help=argparse.SUPPRESS)
@@ -81,15 +90,19 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.rehearse:
         rehearse(tasks(options.section, _context(options, quick=True), options.out), options.rehearse)
         return 0
-    context = _context(options)
     if options.profile:
-        _profile(_named(options, context, options.profile))
+        _profile(_named(options, _context(options, quick=True), options.profile))
         return 0
     if options.row:
+        context = _context(options)
         row = _measured(_named(options, context, options.row[0]), context)
         Path(options.row[1]).write_text(json.dumps(row), encoding="utf-8")
         return 0
-    return _section(options, context)
+    if options.rows:
+        faulthandler.enable()
+        faulthandler.register(signal.SIGUSR1)
+        return _rows(options, _context(options), Journal(options.rows))
+    return _section(options, _context(options, quick=True))
 
 
 def tasks(section: str, context: Context, out: Path = FIGURES) -> list[Task]:
@@ -117,6 +130,12 @@ def _check_machine(section: str) -> None:
         )
     if find_spec("triton") is None:
         raise RosAttnError(f"section {section} needs Triton, which is not installed here: pip install triton")
+    if section == "a":
+        ceilings.check_place()
+    one_cache()
+    # What is printed is there when the time is over, too.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _context(options: argparse.Namespace, quick: bool = False) -> Context:
@@ -147,51 +166,103 @@ def _context(options: argparse.Namespace, quick: bool = False) -> Context:
 
 
 def _section(options: argparse.Namespace, context: Context) -> int:
-    # Where a kernel hangs, the program ends all the same, and says where it was.
-    faulthandler.dump_traceback_later(options.limit_s + 45, exit=True, file=sys.__stderr__ or sys.stderr)
+    """Say what is to be done, compile it, have it measured, and say what was found."""
+    # The processes have limits of their own; this is for what nobody has thought of.
+    faulthandler.dump_traceback_later(options.limit_s + 60, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
-        return _rows(options, context)
+        return _whole(options, context)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _rows(options: argparse.Namespace, context: Context) -> int:
-    results = Results(options.section, options.out)
-    name = device_name(context.machine.device)
+def _whole(options: argparse.Namespace, context: Context) -> int:
+    results, name = Results(options.section, options.out), device_name(context.machine.device)
     wanted = [each for each in tasks(options.section, context, options.out) if options.only in each.key]
     if not wanted:
         raise RosAttnError(_nothing(options))
-    there = {each.key for each in wanted if _there(options, context, results.get(each.key, code(), name))}
-    todo = [each for each in wanted if options.again or each.key not in there]
-    print(f"section {options.section}: {len(wanted)} rows, {len(wanted) - len(todo)} of them there already; {name}")
+    there = {each.key for each in wanted if _there(context, results.get(each.key, code(), name))}
+    todo = in_turn([each for each in wanted if options.again or each.key not in there])
+    asked = sum(each.seconds for each in todo)
+    print(
+        f"section {options.section} on {name}: {len(wanted)} rows, {len(wanted) - len(todo)} of them there already; "
+        f"those to measure ask for {asked:.0f} s and get {options.limit_s:.0f} s; what does not fit is left for the "
+        "next run"
+    )
     if options.section in ("c", "d") and not context.green:
         print("The correctness tests have not passed for these kernels on this GPU (section a): no speed-ups.")
     if options.section in ("b", "c"):
         _rehearse(options, todo)
-    for number, task in enumerate(todo):
+    status = _measure(options, context, todo) if todo else 0
+    results = Results(options.section, options.out)
+    if options.section == "b":
+        _propose(options, results, name)
+    print("\n".join(
+        summary(results.of(code(), name), [each.key for each in wanted], table=options.section != "b")
+    ))  # fmt: skip
+    print(f"figures: {results.path}")
+    return status
+
+
+def in_turn(rows: Sequence[Task]) -> list[Task]:
+    """The first row of each name, then the second of each, and what takes long last: any time is spread over all."""
+    before: dict[str, int] = {}
+    places = []
+    for row in rows:
+        before[row.name] = before.get(row.name, -1) + 1
+        places.append((row.section == "c" and row.seconds >= LONG, before[row.name] if row.section == "c" else 0))
+    order = sorted(range(len(rows)), key=lambda number: places[number])
+    return [rows[number] for number in order]
+
+
+def _measure(options: argparse.Namespace, context: Context, todo: Sequence[Task]) -> int:
+    """The rows in a process of its own, and in a further one after each that it did not survive."""
+    known = {each.key: each for each in todo}
+
+    def command(left: float) -> list[str]:
+        return [
+            sys.executable, "-u", "-m", MODULE, "--section", options.section, "--out", str(options.out),
+            "--limit-s", f"{max(left, 1):.0f}", "--rows", folder,
+        ]  # fmt: skip
+
+    def lost(name: str, why: str, wrote: str) -> None:
+        row = _row(known[name]) | {"error": why, "traceback": wrote[-3000:], "seconds": 0.0}
+        row["bars"] = [bar.judge({}) for bar in known[name].bars]
+        Results(options.section, options.out).add(row | {"origin": origin(context.machine.device)})
+        print(line(row), flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return watched(command, Journal(Path(folder), list(known)), context.end, lost)
+
+
+def _rows(options: argparse.Namespace, context: Context, journal: Journal) -> int:
+    """That process: 0; 1 after a red test; ``AGAIN`` where it has lost its CUDA context."""
+    results = Results(options.section, options.out)
+    known = {each.key: each for each in tasks(options.section, context, options.out)}
+    left = []
+    for name in journal.left():
+        task = known[name]
         if context.end - time.monotonic() < task.seconds:
-            print(f"{len(todo) - number} rows are left, from {task.key!r} on; run the section again for them")
-            break
+            left.append(name)
+            continue
+        journal.begin(name, task.patience)
         row = _apart(options, task, context) if task.environment else _measured(task, context)
         results.add(row)
+        journal.end(name)
         print(line(row), flush=True)
         if row.get("unfinished"):
             raise RosAttnError(_red(row))
         if "error" in row and _lost():
             print("the GPU's context is lost; going on in a new process", flush=True)
-            _go_on(options, context)
-    if options.section == "b":
-        _propose(options, results, name)
-    print(f"figures: {results.path}")
+            return AGAIN
+    if left:
+        print(f"{len(left)} rows are left, the first {left[0]!r}; run the section again for them")
     return 0
 
 
-def _there(options: argparse.Namespace, context: Context, row: Row | None) -> bool:
+def _there(context: Context, row: Row | None) -> bool:
     """Whether a row of these sources and this device needs no measuring."""
-    if row is None or row.get("unfinished"):
+    if row is None or row.get("unfinished") or "error" in row:
         return False
-    if "error" in row:
-        return options.keep_errors
     # A row without its speed-ups, since the tests had not passed then.
     return not (context.green and row.get("green") is False)
 
@@ -235,21 +306,22 @@ def _rehearse(options: argparse.Namespace, todo: Sequence[Task]) -> None:
     )
 
 
+def _row(task: Task) -> Row:
+    return {"key": task.key, "section": task.section, "name": task.name, "parameters": dict(task.parameters)}
+
+
 def _measured(task: Task, context: Context) -> Row:
     """A row, or what went wrong in one."""
     start = time.monotonic()
-    row: Row = {
-        "key": task.key, "section": task.section, "name": task.name, "parameters": dict(task.parameters),
-    }  # fmt: skip
+    row = _row(task)
     try:
+        gc.collect()
         if context.machine.device.type == "cuda":
             torch.cuda.empty_cache()
         if task.section == "c":
             # What was compiled for one row is of no use to the next.
             torch.compiler.reset()
         row |= task.run()
-    except RosAttnError:
-        raise
     except Exception as error:  # of whatever kind: the rows after it are measured
         row |= {"error": said(error), "traceback": traceback.format_exc()[-3000:]}
     row["bars"] = [bar.judge(row.get("figures", {})) for bar in task.bars]
@@ -265,7 +337,7 @@ def _apart(options: argparse.Namespace, task: Task, context: Context) -> Row:
             found = subprocess.run(
                 [sys.executable, "-m", MODULE, "--section", task.section, "--out", str(options.out),
                  "--row", task.key, str(out)],
-                capture_output=True, text=True, timeout=240, env=os.environ | dict(task.environment),
+                capture_output=True, text=True, timeout=task.patience - 5, env=os.environ | dict(task.environment),
             )  # fmt: skip
             if not out.is_file():
                 raise RuntimeError(f"its process ended without a row: {found.stderr.strip()[-300:]}")
@@ -303,16 +375,6 @@ def _lost() -> bool:
     return False
 
 
-def _go_on(options: argparse.Namespace, context: Context) -> None:
-    """The rest of the section in a new process in place of this one; what failed is not tried again."""
-    left = max(0.0, context.end - time.monotonic())
-    sys.stdout.flush()
-    os.execv(sys.executable, [
-        sys.executable, "-m", MODULE, "--section", options.section, "--out", str(options.out), "--only", options.only,
-        "--limit-s", f"{left:.0f}", "--keep-errors", *(["--apply"] if options.apply else []),
-    ])  # fmt: skip
-
-
 def _propose(options: argparse.Namespace, results: Results, device: str) -> None:
     """The table with what is faster in it, beside the figures or in the place of the committed one."""
     rows, lines = tuning.proposed(results.of(code(), device))
@@ -324,6 +386,8 @@ def _propose(options: argparse.Namespace, results: Results, device: str) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(tuning.written(rows), encoding="utf-8")
     print(f"the table as measured: {path}")
+    if options.apply:
+        print("section a, --only correctness, runs the tests with it: without them there are no speed-ups")
 
 
 def _cpu(options: argparse.Namespace) -> int:
@@ -339,43 +403,6 @@ def _cpu(options: argparse.Namespace) -> int:
         print(cpu_line(row), flush=True)
     print(f"figures: {results.path}")
     return 0
-
-
-def line(row: Row) -> str:
-    """A row in a line: our time with its quartiles, the rate, and the bars."""
-    parts = [row["key"].partition("/")[2]]
-    if "error" in row:
-        return f"{parts[0]}: {row['error']}"
-    ours = row.get("times", {}).get("ours")
-    if ours is not None:
-        parts.append(f"{ours['median_ms']:.4g} ms ({ours['low_ms']:.4g} to {ours['high_ms']:.4g})")
-    figures = row.get("figures", {})
-    shown = [name for name in ("TFLOP/s", "TB/s", "share of the roofline") if name in figures and ours is not None]
-    shown += [name for name in figures if name.startswith("speed-up")]
-    if ours is None:
-        shown = list(figures)
-    parts += [f"{name} {figures[name]:.4g}" for name in shown]
-    for bar in row["bars"]:
-        verdict = {True: "met", False: "MISSED", None: "not judged"}[bar["met"]]
-        value = "" if bar["value"] is None else f"{bar['value']:.4g}, "
-        parts.append(f"[{bar['figure']} {'>=' if bar['least'] else '<='} {bar['bound']:g}: {value}{verdict}]")
-    parts += [", ".join(f"{name} {value:.3g}" for name, value in each.items()) for each in row.get("table", ())]
-    parts += [f"failed: {name}: {why}" for name, why in list(row.get("failures", {}).items())[:3]]
-    parts += [f"without {name} ({reason})" for name, reason in row.get("absent", {}).items()]
-    return "; ".join(parts)
-
-
-def cpu_line(row: Row) -> str:
-    if "seconds" in row:
-        return f"{row['name']}: {row['seconds']:.3g} s (bar {row['bar']:g} s)"
-    if not row["correct"]:
-        return f"{row['name']}: differs from PyTorch's by {row['relative_error']:.2g}, so it is not timed"
-    texts = []
-    for way in ("forward", "forward_backward"):
-        each = row[way]
-        bar = "" if each["bar"] is None else f", bar {each['bar']:g}"
-        texts.append(f"{way.replace('_', ' + ')} {each['ratio']['median']:.3f} of masked SDPA's time{bar}")
-    return f"{row['name']}: " + "; ".join(texts)
 
 
 if __name__ == "__main__":

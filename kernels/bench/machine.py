@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +17,11 @@ from ros_attn.kernels.bench.timing import Timed, in_turns
 Call = Callable[[], object]
 
 AHEAD_BYTES = 2**31
-"""Written before every timed call: some 0.7 ms on an H200, in which the host queues the call, and many times its L2."""
+"""Written before every timed call, many times the L2; some 0.5 ms on an H200, in which the host queues the call."""
 MOST = 100
 """Rounds."""
+MOST_AHEAD = 16
+"""How often that much is written before a call that takes the host long."""
 
 
 class Timer(Protocol):
@@ -46,40 +50,61 @@ class HostTimer:
 class EventTimer:
     """By events of a CUDA device; before a call the L2 is emptied, and the device kept busy while the host queues.
 
-    A stream of calls is a CUDA graph. ``measured_ms``: of the slowest function over all rounds, of which there are at
-    least ``fewest``.
+    How long that must be is measured for each function: a backward through autograd takes the host longer than one
+    write of the L2, and what it waits for would count as the kernels' time. A stream of calls is a CUDA graph.
+    ``measured_ms``: of the slowest function over all rounds, of which there are at least ``fewest``.
     """
 
     def __init__(self, device: torch.device, measured_ms: float = 400.0, fewest: int = 12) -> None:
         self._ahead = torch.empty(AHEAD_BYTES // 4, dtype=torch.int32, device=device)
         self._measured_ms, self._fewest = measured_ms, fewest
+        self._ahead.zero_()
+        [written] = self._rounds([self._ahead.zero_], [1], 3)
+        self._write_ms = max(written.median, 0.05)
 
     def calls(self, functions: Sequence[Call]) -> list[Timed]:
         for each in functions:
             each()
-        torch.cuda.synchronize()
-        slowest = max(self._rounds(functions, 3), key=lambda timed: timed.median).median
-        return self._rounds(functions, round(min(MOST, max(self._fewest, self._measured_ms / max(slowest, 1e-3)))))
+        ahead = [self._writes(each) for each in functions]
+        slowest = max(self._rounds(functions, ahead, 3), key=lambda timed: timed.median).median
+        rounds = round(min(MOST, max(self._fewest, self._measured_ms / max(slowest, 1e-3))))
+        return self._rounds(functions, ahead, rounds)
 
     def stream(self, calls: Sequence[Call]) -> Call:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for each in calls:
-                each()
+            # The second time, what the first has left to be looked at later is done with: nothing is asked of the
+            # device while the graph is captured.
+            for _ in range(2):
+                for each in calls:
+                    each()
+                torch.cuda.synchronize()
         torch.cuda.current_stream().wait_stream(side)
+        # Nothing of an earlier graph is to be freed while this one is captured.
+        gc.collect()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             for each in calls:
                 each()
         return graph.replay
 
-    def _rounds(self, functions: Sequence[Call], rounds: int) -> list[Timed]:
+    def _writes(self, function: Call) -> int:
+        """How often to write before a call, for the host to have queued it by then, half as much to spare."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        host_ms = 1e3 * (time.perf_counter() - start)
+        torch.cuda.synchronize()
+        return min(MOST_AHEAD, max(1, math.ceil(1.5 * host_ms / self._write_ms)))
+
+    def _rounds(self, functions: Sequence[Call], ahead: Sequence[int], rounds: int) -> list[Timed]:
         marks: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = [[] for _ in functions]
         for _ in range(rounds):
-            for each, found in zip(functions, marks, strict=True):
+            for each, writes, found in zip(functions, ahead, marks, strict=True):
                 start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                self._ahead.zero_()
+                for _ in range(writes):
+                    self._ahead.zero_()
                 start.record()
                 each()
                 end.record()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.util import find_spec
@@ -74,10 +75,10 @@ def _versions(kind: str) -> dict[str, str]:
         except PackageNotFoundError:
             found["triton"] = "of unknown version"
     if kind == "cuda":
-        try:
-            found["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split()[0]
-        except (OSError, subprocess.SubprocessError):
-            found["driver"] = f"of unknown version, CUDA {torch.version.cuda}"
+        found["driver"] = f"of unknown version, CUDA {torch.version.cuda}"
+        with suppress(OSError, subprocess.SubprocessError):
+            said = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split()
+            found["driver"] = said[0] if said else found["driver"]
     return found
 
 

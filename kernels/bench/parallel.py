@@ -14,6 +14,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def one_cache() -> None:
+    """Keep Triton's cache where it is, for this process and those that it starts.
+
+    PyTorch's compiler moves it the first time it compiles, and what other processes had compiled would not be found.
+    """
+    home = Path(os.environ.get("TRITON_HOME", Path.home()))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(home / ".triton" / "cache"))
+
+
 def claims(folder: Path, jobs: Iterable[str]) -> Iterator[str]:
     """The jobs that are this process's: a file in ``folder``, made by the first who comes, says that one is taken."""
     for number, job in enumerate(jobs):

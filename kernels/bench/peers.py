@@ -59,12 +59,14 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, backend: Any = None, mask: Tensor |
     """PyTorch's own; ``mask`` bool [B|1, 1, Lq, Lk]; without an ``SDPBackend`` it takes the one it thinks best.
 
     Query heads that share a key head become further queries: not all of its backends take a mask beside grouped heads.
+    The mask is made a summand ahead, which it would make of it in every call.
     """
     batch, length, heads, width = q.shape
     group = heads // k.shape[2]
     q, k, v = _heads_first(q, k, v)
     if mask is not None:
-        mask = mask.repeat(1, 1, group, 1)
+        hidden = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -torch.inf)
+        mask = hidden.repeat(1, 1, group, 1)
 
     def forward() -> Tensor:
         rows = q.reshape(batch, heads // group, group * length, width)

@@ -54,10 +54,17 @@ class Task:
     """Makes the call that a profiler looks at."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The row is measured in a process of its own in which these variables are set."""
+    longest: float = 0.0
+    """Seconds after which it is given up; 0: a minute, and three times ``seconds``."""
 
     @property
     def key(self) -> str:
         return key(self.section, self.name, self.parameters)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which it is given up."""
+        return self.longest or 60 + 3 * self.seconds
 
 
 def key(section: str, name: str, parameters: Mapping[str, str | int | float]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -23,45 +23,45 @@ from ros_attn.kernels.bench.patterns import memory_wam
 from ros_attn.kernels.bench.peers import Peer
 from ros_attn.kernels.bench.rows import Row as Found
 from ros_attn.kernels.bench.rows import Task
-from ros_attn.kernels.bench.timing import Timed
 from ros_attn.kernels.configurations import Row, architecture
 from ros_attn.kernels.visibility import Visibility
 
 Sizes = tuple[int, int, int, int]
 """tile_q, tile_k, warps, stages."""
+Made = Callable[[], tuple[Tensor, ...]]
+DECODED = 8
+"""Heads of decode."""
 CANDIDATES: dict[str, dict[int, tuple[Sizes, ...]]] = {
     "forward": {
         64: ((128, 64, 8, 3), (128, 64, 4, 3), (128, 64, 4, 4), (128, 128, 8, 2), (128, 128, 8, 3), (64, 64, 4, 3),
              (64, 128, 4, 3), (64, 64, 4, 4)),
         128: ((128, 64, 8, 3), (128, 64, 8, 2), (128, 64, 8, 4), (128, 128, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2),
-              (64, 128, 4, 2), (128, 32, 8, 4)),
-        256: ((128, 32, 8, 2), (128, 32, 8, 3), (128, 64, 8, 2), (64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 4, 2),
-              (64, 64, 8, 2), (64, 32, 8, 3)),
+              (128, 32, 8, 4)),
+        256: ((128, 32, 8, 2), (128, 32, 8, 3), (128, 64, 8, 2), (64, 32, 4, 2), (64, 32, 4, 3)),
     },
     "dq": {
-        64: ((64, 64, 4, 3), (64, 64, 4, 2), (128, 64, 8, 3), (128, 64, 8, 2), (64, 128, 4, 2), (64, 128, 8, 2),
-             (128, 64, 4, 2), (64, 32, 4, 4)),
-        128: ((64, 64, 8, 2), (64, 64, 4, 2), (64, 64, 4, 3), (64, 32, 4, 3), (128, 64, 8, 2), (128, 32, 8, 3),
-              (128, 32, 8, 2), (64, 64, 8, 3)),
-        256: ((64, 32, 8, 2), (64, 32, 4, 2), (64, 32, 8, 3), (64, 32, 8, 1), (64, 64, 8, 1), (64, 64, 8, 2),
-              (128, 32, 8, 1), (32, 32, 4, 2)),
+        64: ((64, 64, 4, 3), (64, 64, 4, 2), (128, 64, 8, 3), (128, 64, 8, 2), (64, 128, 4, 2), (64, 32, 4, 4)),
+        128: ((64, 64, 4, 2), (64, 64, 4, 3), (64, 32, 4, 3), (128, 64, 8, 2), (128, 32, 8, 3), (128, 32, 8, 2)),
+        256: ((128, 32, 8, 2), (64, 32, 4, 2), (64, 32, 4, 3), (32, 32, 4, 2)),
     },
     "dkv": {
-        64: ((64, 64, 4, 3), (64, 64, 4, 2), (64, 128, 8, 2), (64, 128, 8, 3), (64, 128, 4, 2), (128, 64, 8, 2),
-             (32, 128, 8, 3), (32, 64, 4, 4)),
-        128: ((64, 64, 8, 2), (64, 64, 4, 2), (64, 64, 8, 3), (64, 128, 8, 2), (32, 64, 4, 3), (32, 64, 4, 2),
-              (32, 128, 8, 2), (32, 128, 8, 3)),
-        256: ((64, 32, 8, 2), (64, 32, 8, 1), (64, 32, 4, 1), (32, 64, 4, 1), (32, 64, 8, 2), (64, 64, 8, 1),
-              (32, 32, 4, 2), (32, 64, 8, 1)),
+        64: ((64, 64, 4, 3), (64, 64, 4, 2), (64, 128, 8, 2), (64, 128, 8, 3), (32, 128, 8, 3), (32, 64, 4, 4)),
+        128: ((64, 128, 8, 2), (32, 128, 8, 2), (32, 128, 8, 3), (32, 64, 4, 3)),
+        256: ((64, 32, 8, 2), (64, 32, 8, 1), (32, 32, 4, 2)),
     },
     "decode": {
-        width: tuple((0, *each) for each in (
+        64: tuple((0, *each) for each in (
             (64, 4, 3), (64, 4, 2), (64, 4, 4), (64, 8, 3), (64, 2, 3), (32, 4, 4), (32, 2, 4), (32, 4, 3),
-        ))
-        for width in (64, 128, 256)
+        )),
+        128: tuple((0, *each) for each in (
+            (64, 4, 3), (64, 4, 2), (64, 4, 4), (64, 8, 3), (32, 4, 4), (32, 2, 4), (32, 4, 3),
+        )),
+        256: tuple((0, *each) for each in ((64, 4, 3), (64, 4, 2), (32, 4, 4), (32, 2, 4), (32, 4, 3))),
     },
 }  # fmt: skip
-"""By operation and head dim, 8 at most. The rows of decode keep their tile of queries, hence 0."""
+"""By operation and head dim, 8 at most. Left out is what the compile gate refuses outright: products done by several
+warps at once, hundreds of bytes of stack, no copies ahead, more shared memory than there is. The rows of decode
+keep their tile of queries, hence 0; below 4 warps tiles of 64 rows have no HGMMA."""
 ORDER = (("sigmoid", "forward"), ("softmax", "forward"), ("softmax", "decode"), ("softmax", "dkv"), ("softmax", "dq"),
          ("sigmoid", "dkv"), ("sigmoid", "dq"), ("sigmoid", "decode"))  # fmt: skip
 GAIN = 0.99
@@ -102,7 +102,7 @@ def candidates(row: Row) -> Iterator[Row]:
     yield row
     for tile_q, tile_k, warps, stages in CANDIDATES[row.op].get(row.head_dim, ()):
         other = replace(row, tile_q=tile_q or row.tile_q, tile_k=tile_k, warps=warps, stages=stages)
-        if other != row:
+        if other != row and not (row.op == "decode" and warps < 4 and row.tile_q >= 64):
             yield other
 
 
@@ -140,8 +140,8 @@ def same_place(one: Row, other: Row) -> bool:
 def launch(context: Context, row: Row) -> None:
     """Run a row's kernel once, on little, so that it is compiled."""
     with tabled(row):
-        for call in _calls(context, TINY, row):
-            call()
+        for calls in _calls(context, TINY, row):
+            calls[0]()
     if context.machine.device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -149,17 +149,12 @@ def launch(context: Context, row: Row) -> None:
 def compared(context: Context, shapes: Shapes, row: Row, candidate: Row) -> Found:
     """Both rows' times on each shape, in turns; a candidate whose outputs differ from the row's is an error."""
     ours, theirs = [], []
-    for call in _calls(context, shapes, row):
-
-        def by(which: Row, call: Callable[[], tuple[Tensor, ...]] = call) -> tuple[Tensor, ...]:
-            with tabled(which):
-                return call()
-
-        if candidate != row:
-            _check(by(row), by(candidate))
-        timed = _timed(context, [call, call] if candidate != row else [call], (row, candidate))
-        ours.append(timed[0].median)
-        theirs.append(timed[-1].median)
+    for calls in _calls(context, shapes, row):
+        both = (row, candidate) if candidate != row else (row,)
+        _check(*(_under(calls[0], each)() for each in (row, candidate)))
+        timed = _timed(context, calls, both)
+        ours.append(timed[0])
+        theirs.append(timed[-1])
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     figures = {
         "time / row's, geometric mean": math.exp(sum(math.log(each) for each in ratios) / len(ratios)),
@@ -168,17 +163,26 @@ def compared(context: Context, shapes: Shapes, row: Row, candidate: Row) -> Foun
     return {"ms": theirs, "row_ms": ours, "figures": figures, "candidate": asdict(candidate)}
 
 
-def _timed(context: Context, calls: list[Callable[[], tuple[Tensor, ...]]], rows: tuple[Row, Row]) -> list[Timed]:
-    """Calls in turns, each under its row; what looking the row up costs the host is hidden as the rest of a call is."""
+def _timed(context: Context, calls: Sequence[Made], rows: Sequence[Row]) -> list[float]:
+    """Milliseconds of a call under each row, in turns.
 
-    def under(call: Call, row: Row) -> Call:
-        def run() -> object:
-            with tabled(row):
-                return call()
+    Calls without a gradient become a CUDA graph, as which row they take is settled when it is captured: looking the row
+    up would cost the host more than a step of decode takes. A backward runs on its forward's stream and cannot.
+    """
+    graphs = rows[0].op in ("forward", "decode")
+    made: list[Call] = []
+    for row in rows:
+        each = [_under(call, row) for call in calls]
+        made.append(context.machine.timer.stream(each) if graphs else each[0])
+    return [timed.median / (len(calls) if graphs else 1) for timed in context.machine.timer.calls(made)]
 
-        return run
 
-    return context.machine.timer.calls([under(call, row) for call, row in zip(calls, rows, strict=False)])
+def _under(call: Made, row: Row) -> Made:
+    def run() -> tuple[Tensor, ...]:
+        with tabled(row):
+            return call()
+
+    return run
 
 
 def _check(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> None:
@@ -188,8 +192,11 @@ def _check(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> None:
             raise ArithmeticError(f"its output differs from the row's by {off:.2g}")
 
 
-def _calls(context: Context, shapes: Shapes, row: Row) -> Iterator[Callable[[], tuple[Tensor, ...]]]:
-    """One call a shape: decode, the forward, or the backward in which only the row's kernel changes."""
+def _calls(context: Context, shapes: Shapes, row: Row) -> Iterator[list[Made]]:
+    """For each shape what is timed: decode, the forward, or the backward in which only the row's kernel changes.
+
+    Of decode as many calls on keys and values of their own as together overflow the L2, of the others one.
+    """
     machine = context.machine
     if row.dtype == "fp32":
         machine = replace(machine, dtype=torch.float32)
@@ -197,9 +204,12 @@ def _calls(context: Context, shapes: Shapes, row: Row) -> Iterator[Callable[[], 
     if row.op == "decode":
         for step in shapes.few if row.tile_q < 32 else shapes.many:
             seen = ring(step, machine.device)
-            [q] = normal(machine, 1, step.queries, 8, row.head_dim, count=1)
-            k, v = normal(machine, 1, step.keys, 8, row.head_dim, count=2)
-            yield _call(q, k, v, seen, row.normaliser, machine.decode)
+            [q] = normal(machine, 1, step.queries, DECODED, row.head_dim, count=1)
+            first = normal(machine, 1, step.keys, DECODED, row.head_dim, count=2)
+            visible = 2 * step.keys * step.window * DECODED * row.head_dim * q.element_size()
+            copies = min(16, math.ceil(2.5 * machine.l2_bytes / visible))
+            buffers = [first, *([x.clone() for x in first] for _ in range(copies - 1))]
+            yield [_call(q, k, v, seen, row.normaliser, machine.decode) for k, v in buffers]
         return
     seen = memory_wam(max(2, shapes.pattern // 128)).visibility.to(machine.device)
     for batch, length, visibility in (
@@ -207,17 +217,15 @@ def _calls(context: Context, shapes: Shapes, row: Row) -> Iterator[Callable[[], 
     ):  # fmt: skip
         q, k, v, d_out = normal(machine, batch, length, heads, row.head_dim, count=4)
         if row.op == "forward":
-            yield _call(q, k, v, visibility, row.normaliser, machine.backend)
+            yield [_call(q, k, v, visibility, row.normaliser, machine.backend)]
             continue
         for x in (q, k, v):
             x.requires_grad_()
         call = _call(q, k, v, visibility, row.normaliser, machine.backend)
-        yield Peer(lambda call=call: call()[0], [q, k, v]).backward(d_out)
+        yield [Peer(lambda call=call: call()[0], [q, k, v]).backward(d_out)]
 
 
-def _call(
-    q: Tensor, k: Tensor, v: Tensor, visibility: Visibility | None, normaliser: str, backend: str
-) -> Callable[[], tuple[Tensor, ...]]:
+def _call(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility | None, normaliser: str, backend: str) -> Made:
     return lambda: (attend(q, k, v, visibility=visibility, normaliser=normaliser, backend=backend),)
 
 

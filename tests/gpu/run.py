@@ -8,6 +8,7 @@ Ends with 0 if all passed, 1 if one failed or was not reached, or where there is
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import json
 import os
@@ -21,12 +22,15 @@ from typing import Any
 
 import torch
 
-from ros_attn.kernels.bench.parallel import claims, cores, spread
+from ros_attn.kernels.bench.contest import said
+from ros_attn.kernels.bench.parallel import claims, cores, one_cache, spread
 from tests.gpu.parameters import SKIPS
 
 HERE = Path(__file__).parent
+LONGEST = 150.0
+"""Seconds for one test, most of which a kernel or two take to compile."""
 Outcome = dict[str, Any]
-"""``test, outcome`` (passed, failed, skipped or not reached), ``why, seconds``."""
+"""``test, outcome`` (passed, failed, skipped or not reached), ``why, seconds``, and of a failed one ``traceback``."""
 
 
 def tests() -> dict[str, Callable[[], None]]:
@@ -47,7 +51,7 @@ def tests() -> dict[str, Callable[[], None]]:
 
 
 def outcome(name: str, test: Callable[[], None]) -> Outcome:
-    start, kind, why = time.monotonic(), "passed", ""
+    start, kind, why, trace = time.monotonic(), "passed", "", ""
     try:
         test()
         if torch.cuda.is_available():
@@ -55,19 +59,24 @@ def outcome(name: str, test: Callable[[], None]) -> Outcome:
     except SKIPS as reason:
         kind, why = "skipped", str(reason)
     except Exception as error:  # whatever it raises, the test has failed
-        kind = "failed"
-        first = (str(error).strip() or "no words").splitlines()[0]
+        kind, trace = "failed", traceback.format_exc()[-3000:]
         place = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"{type(error).__name__}: {first[:300]} ({Path(place.filename).name}:{place.lineno})"
-    return {"test": name, "outcome": kind, "why": why, "seconds": round(time.monotonic() - start, 2)}
+        why = f"{said(error)} ({Path(place.filename).name}:{place.lineno})"
+    found = {"test": name, "outcome": kind, "why": why, "seconds": round(time.monotonic() - start, 2)}
+    return found | ({"traceback": trace} if trace else {})
 
 
 def work(folder: Path) -> None:
     """One of the processes: takes tests until none is left, or until an error has taken its GPU context along."""
+    # Whatever the machine's environment says: plain PyTorch in fp32 is what is held against.
+    torch.set_float32_matmul_precision("highest")
     known = tests()
     with (folder / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as out:
         for name in claims(folder, json.loads((folder / "tests.json").read_text())):
+            # Where a kernel hangs, this process ends, and the others go on.
+            faulthandler.dump_traceback_later(LONGEST, exit=True)
             found = outcome(name, known[name])
+            faulthandler.cancel_dump_traceback_later()
             out.write(json.dumps(found) + "\n")
             out.flush()
             if found["outcome"] == "failed" and torch.cuda.is_available():
@@ -78,22 +87,28 @@ def work(folder: Path) -> None:
 
 
 def run(names: Sequence[str], jobs: int, limit_s: float) -> list[Outcome]:
-    """All outcomes, by test; of what was begun and not ended it is that it was not reached."""
-    end = time.monotonic() + limit_s
+    """All outcomes, by test; what took its process along has failed, what the time was too short for is not reached."""
+    end, in_time = time.monotonic() + limit_s, True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tests.json").write_text(json.dumps(names), encoding="utf-8")
         taken = -1
         # Again, as long as tests are left by processes that had to end.
-        while taken < len(list(folder.glob("*.taken"))) < len(names) and end - time.monotonic() > 5:
+        while in_time and taken < len(list(folder.glob("*.taken"))) < len(names) and end - time.monotonic() > 5:
             taken = len(list(folder.glob("*.taken")))
-            spread(folder, "tests.gpu.run", ["--work", str(folder)], min(jobs, len(names)), end - time.monotonic())
+            in_time = spread(
+                folder, "tests.gpu.run", ["--work", str(folder)], min(jobs, len(names)), end - time.monotonic()
+            )
         lines = [line for path in folder.glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
         found = {each["test"]: each for each in map(json.loads, lines)}
-        if not found:
-            print((folder / "log").read_text(encoding="utf-8", errors="replace")[-2000:], file=sys.stderr)
-    missing = {"outcome": "not reached", "why": f"not within {limit_s:.0f} s, or its process ended", "seconds": 0.0}
-    return [found.get(each, {"test": each, **missing}) for each in names]
+        begun = {names[int(path.stem)] for path in folder.glob("*.taken")}
+        if not found or (in_time and begun - found.keys()):
+            print((folder / "log").read_text(encoding="utf-8", errors="replace")[-4000:], file=sys.stderr)
+    fatal = {"outcome": "failed", "why": f"its process ended, or it took longer than {LONGEST:.0f} s", "seconds": 0.0}
+    missing = {"outcome": "not reached", "why": f"not within {limit_s:.0f} s", "seconds": 0.0}
+    return [
+        found.get(each, {"test": each, **(fatal if in_time and each in begun else missing)}) for each in names
+    ]  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.work:
         work(asked.work)
         return 0
+    one_cache()
     left_out = set(json.loads(asked.passed.read_text(encoding="utf-8"))) if asked.passed else set()
     names = [name for name in tests() if asked.only in name and name not in left_out]
     start = time.monotonic()

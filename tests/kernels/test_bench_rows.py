@@ -70,7 +70,7 @@ def test_causal_is_half_of_the_pairs() -> None:
 SMALL = dense.Sizes(tokens=120, channels=32, dims=(16,), lengths=(60, 120))
 
 
-def test_dense_rows() -> None:
+def test_dense_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = dense.tasks(context(), SMALL)
     assert len({each.key for each in tasks}) == len(tasks) == 10
     found = {each.key: each.run() for each in tasks if each.parameters["L"] == 60}
@@ -83,7 +83,9 @@ def test_dense_rows() -> None:
         assert each["errors"]["ours"] < 3e-6
     assert softmax["errors"]["FlexAttention"] < 3e-6
     assert "triton-sigmoid" in sigmoid["absent"]
-    accurate = [each for each in tasks if "accurate" in each.name]
+    assert not any(each.environment for each in tasks)
+    monkeypatch.setattr(dense, "find_spec", lambda _: "there")
+    accurate = [each for each in dense.tasks(context(), SMALL) if "accurate" in each.name]
     assert len(accurate) == 2 and all(dict(each.environment) == peers.ACCURATE for each in accurate)
 
 
@@ -350,6 +352,7 @@ def test_the_runner_knows_every_case_and_keeps_its_word() -> None:
     assert run.outcome("x", lambda: None)["outcome"] == "passed"
     failed, skipped = run.outcome("x", failing), run.outcome("x", skipping)
     assert failed["outcome"] == "failed" and failed["why"].startswith(
-        "AssertionError: dq is off by 3 (test_bench_rows.py:"
+        "AssertionError: dq is off by 3 ... and more (test_bench_rows.py:"
     )
+    assert "in failing" in failed["traceback"]
     assert skipped["outcome"] == "skipped" and skipped["why"] == "no such GPU"
