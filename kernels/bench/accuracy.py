@@ -66,7 +66,9 @@ class Sample:
         return self._distance(self.plain)
 
     def _distance(self, found: Tensor) -> float:
-        return float((found.detach().double() - self.exact).abs().nan_to_num(torch.inf).max() / self.exact.abs().max())
+        return float(
+            (found.detach().double() - self.exact).abs().nan_to_num(torch.inf, torch.inf).max() / self.exact.abs().max()
+        )
 
 
 def _seen(

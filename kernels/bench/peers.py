@@ -82,20 +82,22 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, backend: Any = None, mask: Tensor |
 
 def flex_attention(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Any = None, score: Any = None, bias: Tensor | None = None,
-    tune: bool = False,
+    tune: bool = False, stages: int | None = None,
 ) -> Peer:  # fmt: skip
     """FlexAttention, compiled on a GPU; ``mask`` and ``score`` as ``flex_lists`` makes them, ``bias`` what learns.
 
-    ``tune``: it searches among its own configurations, as it must for a backward over blocks of 64.
+    ``tune``: it searches among its own configurations, as it must for a backward over blocks of 64. ``stages``: of its
+    forward, where its own choice needs more shared memory than there is.
     """
-    small = {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4, "fwd_num_stages": 3}
-    options = small if mask is not None and mask.BLOCK_SIZE[0] == 64 and not tune else None
+    options: dict[str, int] = {} if stages is None else {"fwd_num_stages": stages}
+    if mask is not None and mask.BLOCK_SIZE[0] == 64 and not tune:
+        options |= {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4, "fwd_num_stages": 3}
     call = _flex(q.is_cuda, tune)
     q, k, v = _heads_first(q, k, v)
     shared = q.shape[1] != k.shape[1]
 
     def forward() -> Tensor:
-        out = call(q, k, v, score_mod=score, block_mask=mask, enable_gqa=shared, kernel_options=options)
+        out = call(q, k, v, score_mod=score, block_mask=mask, enable_gqa=shared, kernel_options=options or None)
         return out.transpose(1, 2)
 
     return Peer(forward, [q, k, v, *([] if bias is None else [bias])], heads_first=True)

@@ -19,6 +19,7 @@ from ros_attn.kernels.bench.peers import BLOCKS, Peer
 from ros_attn.kernels.bench.rows import Bar, Task
 from ros_attn.kernels.bench.timing import Timed
 from ros_attn.kernels.configurations import architecture, configuration
+from ros_attn.kernels.intervals import pair_mask
 from ros_attn.kernels.plan import plans
 from ros_attn.kernels.visibility import Visibility
 
@@ -138,7 +139,9 @@ def pattern(context: Context, of: Pattern, heads: int, dim: int) -> Contest:
     q, k, v = normal(machine, 1, length, heads, dim)
 
     def masked() -> Peer:
-        return peers.sdpa(q, k, v, mask=seen.mask()[:, None])
+        # Without frames a visibility does not know its device.
+        mask = pair_mask(seen.layout, seen.frame_q, seen.frame_k, device=machine.device)
+        return peers.sdpa(q, k, v, mask=mask[:, None])
 
     def listed(block: int) -> Peer:
         return peers.flex_attention(q, k, v, mask=peers.flex_lists(q, k, visibility=seen, block=block)[0])
@@ -212,7 +215,9 @@ def biased(context: Context, of: Pattern, heads: int, dim: int) -> Contest:
 
     def listed(block: int) -> Peer:
         mask, score = peers.flex_lists(q, k, visibility=seen, bias=bias, block=block)
-        return peers.flex_attention(q, k, v, mask=mask, score=score, bias=bias, tune=block == SEARCHED)
+        # Three stages of its forward's tiles and of what it reads for the rule need 256 KiB of shared memory.
+        stages = 2 if seen.layout.bias_rules is not None and block != SEARCHED else None
+        return peers.flex_attention(q, k, v, mask=mask, score=score, bias=bias, tune=block == SEARCHED, stages=stages)
 
     own = Peer(forward, [q, k, v, bias]).both(d_out)
     visible, computed = shares(machine, seen, dim)

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -273,8 +274,52 @@ def permuted_inputs() -> Numbers:
 
 @case
 def last_dimension_not_contiguous() -> Numbers:
-    q, k, v = (torch.randn(1, 20, 16, 2).transpose(2, 3) for _ in range(3))
+    """Of q and v so that the other strides are multiples of 8."""
+    q, v = (torch.randn(1, 20, 2, 16, 2)[..., 0] for _ in range(2))
+    k = torch.randn(1, 20, 16, 2).transpose(2, 3)
     return compare([q, k, v], dense(20, 20), tiles=(16, 16), normaliser="sigmoid", scale=0.3)
+
+
+def _amid_nan(x: Tensor, rows: int = 64) -> Tensor:
+    """``x`` as a part of a larger tensor of NaN: rows before and after, and elements after each head's."""
+    around = x.new_full((x.shape[0], x.shape[1] + 2 * rows, x.shape[2], x.shape[3] + 8), math.nan)
+    inside = around[:, rows : rows + x.shape[1], :, : x.shape[3]]
+    return inside.copy_(x)
+
+
+def _nothing_beyond(normaliser: str) -> Numbers:
+    """Nothing is read beyond the queries, the keys or a head's elements, also where there is less than a tile."""
+    numbers: Numbers = {}
+    for runs in ((("a", 5),), (("a", 20), ("b", 21))):
+        layout = Visibility(runs, (("c", 33),), {(name, "c"): ALL for name, _ in runs}).layout
+        inputs, d_out = random(1, layout.length_q, 33, 2, 1, 24, 40), torch.randn(1, layout.length_q, 2, 40)
+        options = {"normaliser": normaliser, "scale": 0.3}
+        got = run([_amid_nan(x) for x in inputs], _amid_nan(d_out), None, layout, (16, 16), **options)
+        want = wanted(inputs, d_out, None, layout, **options)
+        errors = {"out": error(got[0], want[0])} | gradient_errors(got[2], want[2])
+        numbers |= {f"{name}_of_{layout.length_q}": value for name, value in errors.items()}
+    return numbers
+
+
+for _normaliser in ("softmax", "sigmoid"):
+    CASES[f"{_normaliser}_nan_around_the_inputs"] = partial(_nothing_beyond, _normaliser)
+
+
+@case
+def scores_of_hundreds() -> Numbers:
+    """Their exponentials overflow, or are 0 for all that a row sees; some rows see nothing of their first tile."""
+    q, k, v = random(1, 40, 50, 1, 1, 16, 16)
+    # So that the first query's scores fall from tile to tile.
+    k = k[:, (k[0, :, 0] @ q[0, 0, 0]).argsort()]
+    both = compare([80 * q, k, v], dense(40, 50), tiles=(16, 16), normaliser="softmax", scale=-0.25)
+    latest_first = (torch.arange(49, -1, -1) // 4).int()[None]
+    rule = {("a", "b"): PAST}
+    seen = Visibility((("a", 40),), (("b", 50),), rule, (torch.arange(40) // 3).int()[None], latest_first)
+    below = compare(
+        [40 * q.abs(), -1 - k.abs(), v], seen.layout, tiles=(16, 16), frame_q=seen.frame_q, frame_k=seen.frame_k,
+        normaliser="softmax", scale=0.25,
+    )  # fmt: skip
+    return both | {f"{name}_below": value for name, value in below.items()}
 
 
 @case
@@ -296,7 +341,7 @@ def _half(normaliser: str) -> Numbers:
     """The kernels' errors in fp16 over those of plain PyTorch in fp16."""
     call = _memory(normaliser, batch=1, dtype=torch.float16)
     inputs, layout = call.pop("inputs"), call.pop("layout")
-    inputs.append(torch.randn(1, 1, 132))
+    inputs.append(torch.randn(1, 1, 132).half())
     d_out = torch.randn(1, 58, 2, 24).half()
     want = wanted(inputs, d_out, None, layout, **call)
     got = run(inputs, d_out, None, layout, (16, 32), **call)
@@ -305,6 +350,7 @@ def _half(normaliser: str) -> Numbers:
         plain = wanted(inputs, d_out, None, layout, torch.float16, **call)
     numbers = {"out": error(got[0], want[0]) / error(plain[0], want[0])}
     ours, plains = gradient_errors(got[2], want[2]), gradient_errors(plain[2], want[2])
+    numbers["other_types"] = float(sum(x.dtype != torch.float16 for x in (got[0], *got[2])))
     return numbers | {name: ours[name] / plains[name] for name in ours}
 
 
@@ -326,6 +372,31 @@ def sigmoid_of_16384_keys() -> Numbers:
         want = wanted(rounded, d_out.to(dtype), None, layout, **call)
         pairs = zip(("out", "dq", "dk", "dv"), (got[0], *got[2]), (want[0], *want[2]), strict=True)
         numbers |= {f"{prefix}{name}": float((a - b).norm() / b.norm()) for name, a, b in pairs}
+    return numbers
+
+
+@case
+def heaviest_tiles_first() -> Numbers:
+    """How often a program has more to do than the one before it, where the last tile of each kernel has most to do."""
+    from triton.runtime import interpreter
+
+    frames = torch.arange(80).int()[None]
+    seen = Visibility((("a", 80),), (("b", 80),), {("a", "b"): PAST}, frames, frames.flip(1))
+    q, k, v = random(1, 80, 80, 1, 1, 16, 16)
+    stored: list[int] = []
+    plain = interpreter._interpreter.store
+
+    def noted(pointers: Any, *rest: Any) -> Any:
+        stored.append(int(pointers.min()))
+        return plain(pointers, *rest)
+
+    options = {"frame_q": seen.frame_q, "frame_k": seen.frame_k, "normaliser": "softmax", "scale": 0.3}
+    with mock.patch.object(interpreter._interpreter, "store", noted):
+        out, _, (dq, dk, _) = run([q, k, v], torch.randn_like(v), None, seen.layout, (16, 16), **options)
+    numbers: Numbers = {}
+    for name, x in {"out": out, "dq": dq, "dk": dk}.items():
+        starts = [each for each in stored if x.data_ptr() <= each < x.data_ptr() + x.numel() * 4]
+        numbers[name] = float(sum(a <= b for a, b in pairwise(starts)) + abs(len(starts) - 5))
     return numbers
 
 
@@ -380,16 +451,21 @@ def _many_queries() -> Numbers:
 SLOW["more_than_32767_queries"] = _many_queries
 
 
+def measure(name: str) -> Numbers:
+    """One case; TRITON_INTERPRET must be set."""
+    torch.manual_seed(len(name))
+    return (CASES | SLOW)[name]()
+
+
 def main(to: str, *which: str) -> None:
     os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
     numbers = {}
-    for name, function in (SLOW if which else CASES).items():
-        torch.manual_seed(len(name))
+    for name in SLOW if which else CASES:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
-                numbers[name] = function()
+                numbers[name] = measure(name)
         except Exception as error:
             numbers[name] = {f"{type(error).__name__}: {error}": math.inf}
     with open(to, "w", encoding="utf-8") as file:

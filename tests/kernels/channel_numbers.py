@@ -45,26 +45,32 @@ def strided(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
 
 def numbers(device: str, dtypes: list[str]) -> Numbers:
     """Errors against the formula in float64, and in half precision those of the plain formula in that precision."""
-    found: Numbers = {}
-    for name, shape in CASES.items():
-        call = strided if name == "strided" else attention
-        for dtype_name in dtypes:
-            dtype = DTYPES[dtype_name]
-            leaves, grad = inputs(shape, dtype=dtype)
-            exact = results(formula, leaves, grad, torch.float64)
-            ours = results(call, leaves, grad, dtype, device)
-            measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
-            if dtype != torch.float32:
-                plain = errors(results(formula, leaves, grad, dtype, device), exact)
-                measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
-            if "parts" in name:
-                again = results(call, leaves, grad, dtype, device)
-                measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
-            found[f"{name}, {dtype_name}"] = measured
-    return found
+    return {f"{name}, {each}": _case(name, DTYPES[each], device) for name in CASES for each in dtypes}
+
+
+def _case(name: str, dtype: torch.dtype, device: str) -> dict[str, float]:
+    call = strided if name == "strided" else attention
+    leaves, grad = inputs(CASES[name], dtype=dtype)
+    exact = results(formula, leaves, grad, torch.float64)
+    ours = results(call, leaves, grad, dtype, device)
+    measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
+    if dtype != torch.float32:
+        plain = errors(results(formula, leaves, grad, dtype, device), exact)
+        measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
+    if "parts" in name:
+        again = results(call, leaves, grad, dtype, device)
+        measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
+    return measured
+
+
+def measure(name: str) -> dict[str, float]:
+    """One case and dtype, ``several, float32`` for example, on the CPU; TRITON_INTERPRET must be set."""
+    # New memory is then filled with NaN: what a kernel forgets to write shows.
+    torch.use_deterministic_algorithms(True)
+    case, _, dtype = name.rpartition(", ")
+    return _case(case, DTYPES[dtype], "cpu")
 
 
 if __name__ == "__main__":
-    # New memory is then filled with NaN: what a kernel forgets to write shows.
-    torch.use_deterministic_algorithms(True)
-    Path(sys.argv[1]).write_text(json.dumps(numbers("cpu", ["float32", "float16"])))
+    names = [f"{name}, {dtype}" for name in CASES for dtype in ("float32", "float16")]
+    Path(sys.argv[1]).write_text(json.dumps({name: measure(name) for name in names}))

@@ -208,20 +208,26 @@ def no_keys_at_all() -> Numbers:
 
 
 def _unseen_nan(normaliser: str) -> Callable[[], Numbers]:
-    """NaN in K, V and the bias of empty slots, in blocks that are skipped and between keys that are seen."""
+    """NaN in K, V and the bias of empty slots, in blocks that are skipped and between keys that are seen.
+
+    So is a kind that no query sees, of frames between those of the queries.
+    """
 
     def numbers() -> Numbers:
-        q, k, v = random(1, 3, 640, 2, 1, 16, 16)
-        frame = torch.full((1, 640), EMPTY, dtype=torch.int32)
+        q, k, v = random(1, 3, 680, 2, 1, 16, 16)
+        frame = torch.full((1, 680), EMPTY, dtype=torch.int32)
         frame[:, 70:130:3] = 5
-        frame[:, 600:] = 3
-        bias = torch.randn(1, 1, 640)
+        frame[:, 600:640] = 3
+        frame[:, 640:] = 4
+        bias = torch.randn(1, 1, 680)
         clean = k.clone(), v.clone(), bias.clone()
         for dirty in (k[0], v[0], bias[0, 0]):
             dirty[frame[0] < 0] = math.nan
+            dirty[640:] = math.nan
         worst: Numbers = {}
+        kinds = ("ring", 640), ("other", 40)
         for moments in ([5, 5, 5], [5, 3, 4]):
-            seen = Visibility((("now", 3),), (("ring", 640),), {("now", "ring"): PAST}, frames(moments), frame)
+            seen = Visibility((("now", 3),), kinds, {("now", "ring"): PAST}, frames(moments), frame)
             got, _ = call(q, k, v, seen, bias, normaliser)
             _, want = call(q, clean[0], clean[1], seen, clean[2], normaliser)
             worst |= {name: max(error, worst.get(name, 0.0)) for name, error in compare(got, want).items()}
@@ -242,6 +248,7 @@ def reads_only_what_is_seen() -> Numbers:
     q, k, v = random(1, 2, 1000, 2, 2, 16, 16)
     frame = torch.full((1, 1000), EMPTY, dtype=torch.int32)
     frame[:, 130:180] = 1
+    frame[:, 300:340] = 0
     frame[:, 900:910] = 2
     seen = Visibility((("now", 2),), (("ring", 1000),), {("now", "ring"): memory(1, 0)}, frames([1, 1]), frame)
     plain = interpreter._interpreter.load
@@ -280,17 +287,50 @@ def any_number_of_splits() -> Numbers:
     return worst
 
 
-def main(to: str) -> None:
-    os.environ["TRITON_INTERPRET"] = "1"
+@case
+def more_blocks_than_a_program_looks_at_in_one_go() -> Numbers:
     from ros_attn.kernels import decode_triton
 
+    with mock.patch.object(decode_triton, "_splits", return_value=1):
+        return compare(*call(*random(1, 1, 1100, 1, 1, 72, 16)))
+
+
+@case
+def scores_of_hundreds() -> Numbers:
+    """Their exponentials overflow, or are 0 for all that a row sees; some rows see nothing of their first block.
+
+    More splits than are combined in one go, the highest scores being in the last of them, and of the other head in the
+    first.
+    """
+    from ros_attn.kernels import decode_triton
+
+    q, k, v = random(1, 1, 1100, 1, 1, 72, 16)
+    rising = k[:, (k[0, :, 0] @ q[0, 0, 0]).argsort()]
+    with mock.patch.object(decode_triton, "_splits", return_value=69):
+        found = [compare(*call(torch.cat((80 * q, -80 * q), 2), rising, v))]
+    q, k, v = random(1, 2, 700, 1, 1, 16, 16)
+    ring = (torch.arange(699, -1, -1) // 70).int()[None]
+    seen = Visibility((("now", 2),), (("ring", 700),), {("now", "ring"): PAST}, frames([1, 9]), ring)
+    found.append(compare(*call(40 * q.abs(), -1 - k.abs(), v, seen)))
+    return {name: max(errors[name] for errors in found) for name in found[0]}
+
+
+def measure(name: str) -> Numbers:
+    """One case; TRITON_INTERPRET must be set."""
+    from ros_attn.kernels import decode_triton
+
+    torch.manual_seed(list(CASES).index(name))
     # Few programs, as the interpreter runs one after the other; several splits nevertheless.
-    decode_triton._multiprocessors = lambda _: 3
+    with mock.patch.object(decode_triton, "_multiprocessors", return_value=3):
+        return CASES[name]()
+
+
+def main(to: str) -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
     numbers = {}
-    for seed, (name, function) in enumerate(CASES.items()):
-        torch.manual_seed(seed)
+    for name in CASES:
         try:
-            numbers[name] = function()
+            numbers[name] = measure(name)
         except Exception as error:
             numbers[name] = {f"{type(error).__name__}: {error}": math.inf}
     with open(to, "w", encoding="utf-8") as file:

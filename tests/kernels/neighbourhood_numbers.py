@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ CASES: dict[str, tuple[Case, tuple[int, int, int, int]]] = {
     "ratio 3.3, few sources": (((23, 10), (7, 3), (6, 6)), (1, 1, 8, 6)),
     "downsampling": (((4, 3), (19, 11), (6, 5)), (1, 1, 8, 8)),
     "wide heads": (((5, 3), (3, 5), (2, 3)), (1, 1, 130, 70)),
+    "scores of hundreds": (((5, 9), (5, 9), (3, 4)), (1, 1, 8, 8)),
 }
 QUANTITIES = ("out", "dq", "dk", "dv")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -37,40 +39,56 @@ def image(grid: Tensor) -> Tensor:
     return grid.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2)
 
 
+def before_nan(grid: Tensor) -> Tensor:
+    """The same grids, followed by one of NaN that is not to be read."""
+    return torch.cat([grid, torch.full_like(grid[:1], math.nan)])[:-1]
+
+
 def numbers(device: str, dtypes: list[str]) -> Numbers:
-    """Errors against the formula in float64, and in half precision those of the plain formula in that precision."""
-    found: Numbers = {}
-    for name, (case, dims) in CASES.items():
-        window = case[2]
+    """Errors against the formula in float64; in half precision and of large scores the plain formula's as well."""
+    return {f"{name}, {each}": _case(name, DTYPES[each], device) for name in CASES for each in dtypes}
 
-        def plainly(q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int] = window) -> Tensor:
-            return formula(q, k, v, window)
 
-        def by_triton(q: Tensor, k: Tensor, v: Tensor, name: str = name, window: tuple[int, int] = window) -> Tensor:
-            if "images" not in name:
-                return neighbourhood_cross_attention(q, k, v, window=window, backend="triton")
-            out = neighbourhood_cross_attention(image(q), image(k), image(v), window=window, backend="triton")
-            # The gradient comes back as an image as well.
-            out.register_hook(image)
-            return out
+def _case(name: str, dtype: torch.dtype, device: str) -> dict[str, float]:
+    case, dims = CASES[name]
+    window = case[2]
 
-        for dtype_name in dtypes:
-            dtype = DTYPES[dtype_name]
-            leaves, grad = inputs(case, dims, dtype=dtype)
-            exact = results(plainly, leaves, grad, torch.float64)
-            ours = results(by_triton, leaves, grad, dtype, device)
-            measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
-            if dtype != torch.float32:
-                plain = errors(results(plainly, leaves, grad, dtype, device), exact)
-                measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
-            if "parts" in name:
-                again = results(by_triton, leaves, grad, dtype, device)
-                measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
-            found[f"{name}, {dtype_name}"] = measured
-    return found
+    def plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return formula(q, k, v, window)
+
+    def by_triton(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if "images" not in name:
+            q, k, v = (before_nan(x) for x in (q, k, v))
+            return neighbourhood_cross_attention(q, k, v, window=window, backend="triton")
+        out = neighbourhood_cross_attention(image(q), image(k), image(v), window=window, backend="triton")
+        # The gradient comes back as an image as well.
+        out.register_hook(image)
+        return out
+
+    leaves, grad = inputs(case, dims, dtype=dtype)
+    large = "hundreds" in name
+    if large:
+        leaves[0] = (64 * leaves[0].detach()).requires_grad_()
+    exact = results(plainly, leaves, grad, torch.float64)
+    ours = results(by_triton, leaves, grad, dtype, device)
+    measured: dict[str, float] = dict(zip(QUANTITIES, errors(ours, exact), strict=True))
+    if dtype != torch.float32 or large:
+        plain = errors(results(plainly, leaves, grad, dtype, device), exact)
+        measured |= {f"plain {quantity}": error for quantity, error in zip(QUANTITIES, plain, strict=True)}
+    if "parts" in name:
+        again = results(by_triton, leaves, grad, dtype, device)
+        measured["differing"] = sum(int((x != y).sum()) for x, y in zip(ours, again, strict=True))
+    return measured
+
+
+def measure(name: str) -> dict[str, float]:
+    """One case and dtype, ``one cell, float32`` for example, on the CPU; TRITON_INTERPRET must be set."""
+    # New memory is then filled with NaN: what a kernel forgets to write shows.
+    torch.use_deterministic_algorithms(True)
+    case, _, dtype = name.rpartition(", ")
+    return _case(case, DTYPES[dtype], "cpu")
 
 
 if __name__ == "__main__":
-    # New memory is then filled with NaN: what a kernel forgets to write shows.
-    torch.use_deterministic_algorithms(True)
-    Path(sys.argv[1]).write_text(json.dumps(numbers("cpu", ["float32", "float16"])))
+    names = [f"{name}, {dtype}" for name in CASES for dtype in ("float32", "float16")]
+    Path(sys.argv[1]).write_text(json.dumps({name: measure(name) for name in names}))

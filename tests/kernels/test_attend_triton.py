@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 Numbers = dict[str, dict[str, float]]
 # Sums of up to 257 terms in fp32; 1000 and more in the slow cases.
 FP32 = 2e-6
+# Exponents of a few hundred are rounded to some 1e-5.
+HUNDREDS = 5e-5
 # Times the error of plain PyTorch in fp16.
 RATIO = {"out": 2.0, "dq": 3.0, "dk": 3.0, "dv": 3.0, "dbias": 3.0}
 # The bound of the polynomial itself, and what it is in the long rows that -log n is for.
@@ -41,8 +43,10 @@ def slow_numbers(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
 
 
 def _bound(name: str, quantity: str) -> float:
-    if name in ("empty_calls", "the_same_bits_again"):
+    if name in ("empty_calls", "heaviest_tiles_first", "the_same_bits_again"):
         return 0.0
+    if name == "scores_of_hundreds":
+        return HUNDREDS
     if name == "sigmoid_polynomial":
         return POLYNOMIAL.get(quantity, 0.0)
     if name.endswith("_fp16"):
@@ -50,11 +54,15 @@ def _bound(name: str, quantity: str) -> float:
     return 1e-3 if quantity.startswith("fp16_") else FP32
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_numbers(name: str, numbers: Numbers) -> None:
-    for quantity, value in numbers[name].items():
+def check(name: str, measured: dict[str, float]) -> None:
+    for quantity, value in measured.items():
         bound = _bound(name, quantity)
         assert value <= bound, f"{name}: {quantity} is {value:.2e}, {bound:.2e} is allowed"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers(name: str, numbers: Numbers) -> None:
+    check(name, numbers[name])
 
 
 @pytest.mark.slow

@@ -336,6 +336,18 @@ def test_a_wrong_output_is_not_timed() -> None:
         contest.measured(where, toy(where.machine, off=torch.nan))
 
 
+def test_a_peer_that_gives_no_numbers_is_absent() -> None:
+    where = context(Stopwatch(2.0, 6.0), green=True)
+    q, k, v = contest.normal(where.machine, 1, 60, 2, 16)
+    exact = attend(q, k, v, normaliser="sigmoid")
+    made = Contest(
+        {OURS: lambda: lambda: exact, "broken": lambda: lambda: exact * torch.inf, "sound": lambda: lambda: exact},
+        flops=1.0, bytes=1.0, sample=lambda: Sample(q, k, v, normaliser="sigmoid"),
+    )  # fmt: skip
+    found = contest.measured(where, made)
+    assert found["absent"] == {"broken": "its output is not finite"} and set(found["times"]) == {OURS, "sound"}
+
+
 def test_several_calls_are_timed_per_call() -> None:
     where = context(Stopwatch(8.0), green=True)
     ran = []

@@ -256,6 +256,20 @@ def test_candidates_are_compared_on_every_shape() -> None:
         )
 
 
+def test_a_graph_of_several_calls_is_timed_per_call_a_backward_alone() -> None:
+    ran = []
+    calls: Any = [lambda n=n: ran.append((n, sizes())) for n in range(4)]
+    decode, dkv = of_the_table("decode"), of_the_table("dkv")
+
+    def sizes() -> int:
+        return configurations.configuration("decode", "softmax", 64, torch.bfloat16, "sm_90", rows=1).stages
+
+    rows = (decode, replace(decode, stages=9))
+    assert tuning._timed(context(Stopwatch(8.0, 4.0)), calls, rows) == [2.0, 1.0]
+    assert ran == [(n, row.stages) for row in rows for n in range(4)]
+    assert tuning._timed(context(Stopwatch(8.0)), calls[:1], (dkv,)) == [8.0]
+
+
 def test_a_candidate_with_another_output_is_an_error() -> None:
     right = (torch.ones(4), torch.zeros(3))
     tuning._check(right, (torch.ones(4) + 0.01, torch.zeros(3)))
@@ -303,6 +317,7 @@ def test_the_gpu_checks_pass_where_attend_is_right(seed: int) -> None:
 
 def test_the_other_gpu_checks() -> None:
     for normaliser in ("softmax", "sigmoid"):
+        checks.length_of(1, 128, normaliser, torch.float32, HERE)
         checks.length_of(63, 16, normaliser, torch.bfloat16, HERE)
         checks.closed_kinds(normaliser, HERE)
         checks.stream(normaliser, torch.float32, HERE)
@@ -311,6 +326,25 @@ def test_the_other_gpu_checks() -> None:
         with checks.poisoned():
             checks.decoded(3, 100, 16, normaliser, torch.float32, HERE)
     checks.frames_in_place(HERE)
+
+
+def test_what_cancels_is_allowed_the_rounding_of_its_terms() -> None:
+    """Over one visible key softmax passes back nothing but dLSE, however large dO v is: tf32 still shows."""
+    case = checks.causal_case(1, 64, "softmax", torch.float32, "cpu")
+    before = checks.uncancelled(case)
+    dp = (case.d_out * case.v).sum(-1).abs().max()
+    assert before["d_bias"] == pytest.approx(float(dp))
+    assert before["dq"] == pytest.approx(float(dp * case.k.abs().max() / 8))
+    exact = checks.answer(case, attend, backend="reference")
+    at = checks.names(case).index("dq")
+    for off, passes in ((1e-6, True), (5e-4, False)):
+        ours = list(exact)
+        ours[at] = exact[at] + off * before["dq"]
+        if passes:
+            checks.hold(checks.names(case), exact, exact, tuple(ours), torch.float32, case)
+            continue
+        with pytest.raises(AssertionError, match="dq is off by"):
+            checks.hold(checks.names(case), exact, exact, tuple(ours), torch.float32, case)
 
 
 @pytest.mark.parametrize("wrong", ["scaled", "late frames", "unwritten", "gradient"])

@@ -17,13 +17,13 @@ from tests.kernels.channel_numbers import CASES, QUANTITIES, Numbers, numbers
 ROOT = Path(__file__).parents[2]
 
 
-def check(measured: dict[str, float]) -> None:
+def check(name: str, measured: dict[str, float]) -> None:
     for quantity in QUANTITIES:
         error, plain = measured[quantity], measured.get(f"plain {quantity}")
         # Half precision is held against the plain formula in that precision: twice its error, of gradients three times.
         bound = 3e-6 if plain is None else max(1e-6, (2 if quantity == "out" else 3) * plain)
-        assert error <= bound, f"{quantity} is off by {error:.2e}, more than {bound:.2e}"
-    assert measured.get("differing", 0) == 0
+        assert error <= bound, f"{name}: {quantity} is off by {error:.2e}, more than {bound:.2e}"
+    assert measured.get("differing", 0) == 0, f"{name}: not the same bits twice"
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted(name: str, dtype: str, interpreted: Numbers) -> None:
-    check(interpreted[f"{name}, {dtype}"])
+    check(name, interpreted[f"{name}, {dtype}"])
 
 
 @pytest.mark.gpu
 def test_compiled() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    for measured in numbers("cuda", ["float32", "float16", "bfloat16"]).values():
-        check(measured)
+    for name, measured in numbers("cuda", ["float32", "float16", "bfloat16"]).items():
+        check(name, measured)

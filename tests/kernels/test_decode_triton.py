@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 # polynomial.
 BOUNDS = {"out": 3e-6, "lse": 3e-6}
 FP16 = {"out": 1.5e-3, "lse": 3e-6}
+# Exponents of a few hundred are rounded to some 1e-5.
+HUNDREDS = {"out": 5e-5, "lse": 1e-4}
 EXACTLY = {
     "nothing_to_see": {"out": 0, "lse": 0},
     "no_keys_at_all": {"out": 0, "lse": 0},
@@ -35,13 +37,18 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     return json.loads(to.read_text())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_numbers(name: str, numbers: dict[str, dict[str, float]]) -> None:
-    bounds = EXACTLY.get(name, FP16 if "fp16" in name else BOUNDS)
-    for quantity, value in numbers[name].items():
+def check(name: str, measured: dict[str, float]) -> None:
+    by_name = EXACTLY | {"scores_of_hundreds": HUNDREDS}
+    bounds = by_name.get(name, FP16 if "fp16" in name else BOUNDS)
+    for quantity, value in measured.items():
         if quantity == "tables_made_again":
-            assert value == 0
+            assert value == 0, f"{name}: {quantity} is {value}"
         elif quantity.startswith("read"):
             assert value == 1, f"{name}: {quantity} is {value} of what is seen"
         else:
             assert value <= bounds.get(quantity, 0), f"{name}: {quantity} is off by {value:.2e}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers(name: str, numbers: dict[str, dict[str, float]]) -> None:
+    check(name, numbers[name])
