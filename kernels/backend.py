@@ -10,6 +10,9 @@ import torch
 
 from ros_attn.errors import RosAttnError
 
+TRITON = find_spec("triton") is not None
+"""Looked up once: torch.compile cannot trace the search."""
+
 
 class BackendError(RosAttnError):
     """An implementation asked for by name that cannot run the call."""
@@ -39,7 +42,7 @@ def choose_backend(
 
 
 def _triton_cannot(tensor: torch.Tensor) -> str | None:
-    if find_spec("triton") is None:
+    if not TRITON:
         return "Triton is not installed"
     if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"its kernels take float32, float16 and bfloat16, not {str(tensor.dtype).removeprefix('torch.')}"

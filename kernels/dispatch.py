@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
 
 from ros_attn.errors import meant
-from ros_attn.kernels.backend import BackendError
+from ros_attn.kernels.backend import TRITON, BackendError
 
 NAMED = os.environ.get("ROS_ATTN_BACKEND", "")
 """The backend that the environment asks for, read when the package is imported; empty: chosen call by call."""
@@ -133,9 +131,8 @@ def choose(call: Call, asked: str | None) -> str:
     return next(name for name, judge in BACKENDS.items() if judge(call).ok)
 
 
-@lru_cache(maxsize=8)
 def _no_triton(device: str) -> str:
-    if find_spec("triton") is None:
+    if not TRITON:
         return "Triton is not installed (pip install 'ros-attn[kernels]')"
     if device == "cuda":
         return ""

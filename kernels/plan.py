@@ -196,7 +196,8 @@ class PlanCache:
 
     On a GPU a tensor's state is its memory and its version, which every change in place moves on; the memory is held
     while the entry lives, so that no other tensor takes its address. On the CPU it is the contents. Tensors made in
-    inference mode on a GPU have no version: their plans are built anew each time.
+    inference mode on a GPU have no version: their plans are built anew each time. While a CUDA graph is captured plans
+    are built in it, and neither taken nor kept.
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -211,6 +212,12 @@ class PlanCache:
         device: torch.device, *, open: Tensor | None = None, len_q: Tensor | None = None, len_k: Tensor | None = None,
         aligned: bool = False,
     ) -> Plan:  # fmt: skip
+        if _capturing(device):
+            # In the graph itself, so that its replays see frames that changed: a plan from outside would not, and one
+            # from inside is no use before the replay. Nothing may be asked of an event now either.
+            return build(
+                layout, frame_q, frame_k, tile_q, tile_k, device, open=open, len_q=len_q, len_k=len_k, aligned=aligned
+            )
         tensors = (frame_q, frame_k, open, len_q, len_k)
         states = [state(each) for each in tensors]
         key = None if None in states else (layout, tile_q, tile_k, device, aligned, *states)
@@ -232,8 +239,7 @@ class PlanCache:
     def _look_at(self, layout: Layout, plan: Plan) -> None:
         """Have a layout's shares copied to the host while the device goes on; once a layout, long ones only."""
         long = layout.length_q >= LONG * plan.tile_q and layout.length_k >= LONG * plan.tile_k
-        capturing = plan.lo.is_cuda and torch.cuda.is_current_stream_capturing()
-        if layout in self._looked_at or not long or capturing:
+        if layout in self._looked_at or not long:
             return
         self._looked_at.add(layout)
         shares, event = plan.shares(layout.length_k), None
@@ -259,6 +265,10 @@ class PlanCache:
                     f"them by kind), in the order of their frames",
                     stacklevel=2,
                 )
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def state(tensor: Tensor | None) -> Any:

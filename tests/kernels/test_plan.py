@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from ros_attn.kernels.layout import PAST, SAME, Layout, memory
+from ros_attn.kernels.layout import PAST, SAME, Layout, dense, memory
 from ros_attn.kernels.plan import Plan, PlanCache, Tiles, build, query_tiles
 from ros_attn.kernels.visibility import Visibility
 from tests.kernels.oracle import Case, random_case, sees
@@ -191,3 +191,14 @@ def test_the_cache_forgets_the_oldest() -> None:
     assert cache.built == 3
     cache.get(Visibility((("a", 1),), (("a", 1),), {}).layout, None, None, 16, 16, CPU)
     assert cache.built == 4
+
+
+def test_while_a_graph_is_captured_plans_are_neither_taken_nor_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, layout, device = PlanCache(), dense(100, 130), torch.device("cpu")
+    outside = cache.get(layout, None, None, 16, 32, device)
+    monkeypatch.setattr("ros_attn.kernels.plan._capturing", lambda device: True)
+    monkeypatch.setattr(cache, "_warn", lambda: pytest.fail("an event was asked"))
+    inside = cache.get(layout, None, None, 16, 32, device)
+    assert inside is not outside and torch.equal(inside.lo, outside.lo) and cache.built == 1
+    monkeypatch.undo()
+    assert cache.get(layout, None, None, 16, 32, device) is outside
