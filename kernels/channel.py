@@ -150,6 +150,11 @@ def _columns(x: Tensor) -> list[slice]:
 
 def _products(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     wide = _wide(x.dtype)
+    if torch.compiler.is_exporting():
+        # Sums in place become a copy of the map a sample in an exported graph.
+        wide_x, wide_y = x.to(wide), y.to(wide)
+        dots = wide_x @ wide_y.transpose(-1, -2)
+        return (dots, wide_x.square().sum(-1), wide_y.square().sum(-1)) if squares else (dots, None, None)
     out = x.new_zeros((*x.shape[:3], x.shape[2]), dtype=wide)
     # One matmul over B and heads at once would first copy every map whose batches do not follow each other. Autocast
     # leaves sums in place alone.
@@ -164,6 +169,9 @@ def _products(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor | Non
 
 def _mix(weights: Tensor, x: Tensor, gain: Tensor | None, y: Tensor | None) -> Tensor:
     wide = _wide(x.dtype)
+    if torch.compiler.is_exporting():
+        mixed = weights @ x.to(wide)
+        return (mixed if gain is None or y is None else mixed + gain.unsqueeze(-1) * y.to(wide)).to(x.dtype)
     out = x.new_empty(x.shape)
     # Autocast would round the widened parts again.
     with torch.autocast(x.device.type, enabled=False):

@@ -23,12 +23,12 @@ def products_kernel(
     x_ptr, y_ptr, dots_ptr, xx_ptr, yy_ptr,
     heads, width, n, per_program,
     x_b, x_h, x_c, x_n, y_b, y_h, y_c, y_n,
-    SQUARES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
+    SQUARES: tl.constexpr, AT: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """One part of x y^T and of the squared row norms: the columns ``per_program * part`` and following."""
     part, row = tl.program_id(0), tl.program_id(1)
     b, h = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
-    c = tl.arange(0, WIDTH)
+    c = tl.arange(0, WIDTH).to(AT)
     x_rows = x_ptr + b * x_b + h * x_h + c[:, None] * x_c
     y_rows = y_ptr + b * y_b + h * y_h + c[:, None] * y_c
     dots = tl.zeros((WIDTH, WIDTH), tl.float32)
@@ -36,7 +36,7 @@ def products_kernel(
     yy = tl.zeros((WIDTH,), tl.float32)
     first = part * per_program
     for start in range(first, tl.minimum(first + per_program, n), COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
+        columns = (start + tl.arange(0, COLUMNS)).to(AT)
         inside = (c[:, None] < width) & (columns[None, :] < n)
         x = tl.load(x_rows + columns[None, :] * x_n, inside, 0.0)
         y = tl.load(y_rows + columns[None, :] * y_n, inside, 0.0)
@@ -45,7 +45,7 @@ def products_kernel(
             x32, y32 = x.to(tl.float32), y.to(tl.float32)
             xx += tl.sum(x32 * x32, 1)
             yy += tl.sum(y32 * y32, 1)
-    to = part * tl.num_programs(1) + row
+    to = part.to(tl.int64) * tl.num_programs(1) + row
     square = (c[:, None] < width) & (c[None, :] < width)
     tl.store(dots_ptr + to * width * width + c[:, None] * width + c[None, :], dots, square)
     if SQUARES:
@@ -58,23 +58,25 @@ def mix_kernel(
     weights_ptr, x_ptr, gain_ptr, y_ptr, out_ptr,
     heads, width, n, per_program, w_row, w_i, w_j,
     x_b, x_h, x_c, x_n, y_b, y_h, y_c, y_n,
-    GAIN: tl.constexpr, PRECISION: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    GAIN: tl.constexpr, PRECISION: tl.constexpr, AT: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
     """``ROWS`` rows of ``weights x + gain y`` in the columns of a part; ``out`` is contiguous."""
     part, row = tl.program_id(0), tl.program_id(1)
     b, h = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
-    i = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
-    j = tl.arange(0, WIDTH)
+    i = (tl.program_id(2) * ROWS + tl.arange(0, ROWS)).to(AT)
+    j = tl.arange(0, WIDTH).to(AT)
     in_weights = (i[:, None] < width) & (j[None, :] < width)
+    row = row.to(tl.int64)
     weights = tl.load(weights_ptr + row * w_row + i[:, None] * w_i + j[None, :] * w_j, in_weights, 0.0)
     x_rows = x_ptr + b * x_b + h * x_h + j[:, None] * x_c
     y_rows = y_ptr + b * y_b + h * y_h + i[:, None] * y_c
-    out_rows = out_ptr + (row.to(tl.int64) * width + i[:, None]) * n
+    out_rows = out_ptr + (row * width + i[:, None]) * n
     if GAIN:
         gain = tl.load(gain_ptr + row * width + i, i < width, 0.0)
     first = part * per_program
     for start in range(first, tl.minimum(first + per_program, n), COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
+        columns = (start + tl.arange(0, COLUMNS)).to(AT)
         x = tl.load(x_rows + columns[None, :] * x_n, (j[:, None] < width) & (columns[None, :] < n), 0.0)
         # Weights in the maps' own dtype would lose the gradients' small values in float16; TF32 has its mantissa
         # and float32's range, and holds float16 and bfloat16 maps exactly.
@@ -100,7 +102,8 @@ def products(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor | None
     xx, yy = x.new_empty((2, *((parts, batch, heads, width) if squares else (1,))), dtype=torch.float32)
     _launch(
         products_kernel, (parts, batch * heads), warps,
-        x, y, dots, xx, yy, heads, width, n, per_program, *x.stride(), *y.stride(), squares, block, columns,
+        x, y, dots, xx, yy, heads, width, n, per_program, *x.stride(), *y.stride(), squares,
+        _index(x, y), block, columns,
     )  # fmt: skip
     return dots.sum(0), xx.sum(0) if squares else None, yy.sum(0) if squares else None
 
@@ -122,7 +125,7 @@ def mix(weights: Tensor, x: Tensor, gain: Tensor | None, y: Tensor | None) -> Te
         mix_kernel, (max(1, triton.cdiv(n, per_program)), batch * heads, triton.cdiv(width, rows)), warps,
         weights, x, None if gain is None else gain.contiguous(), y, out, heads, width, n, per_program,
         *weights.stride(), *x.stride(), *y.stride(),
-        gain is not None, "ieee" if exact else "tf32", block, columns, rows,
+        gain is not None, "ieee" if exact else "tf32", _index(x, y), block, columns, rows,
     )  # fmt: skip
     return out
 
@@ -132,6 +135,12 @@ def _launch(kernel: Any, grid: tuple[int, ...], warps: int, *arguments: Any) -> 
     on = arguments[0].device
     with torch.cuda.device(on if on.type == "cuda" else -1):
         kernel[grid](*arguments, num_warps=warps)
+
+
+def _index(*maps: Tensor) -> Any:
+    """The integers that count within one head's map; 64 bits only where they must be, since they take registers."""
+    long = any(size * stride >= 2**31 for x in maps for size, stride in zip(x.shape[2:], x.stride()[2:], strict=True))
+    return tl.int64 if long else tl.int32
 
 
 def _block(width: int) -> int:

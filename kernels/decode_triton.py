@@ -175,7 +175,7 @@ def split_kernel(
     row = (b * length_q + i) * heads + h
     d, dv, n = tl.arange(0, D_PADDED), tl.arange(0, DV_PADDED), tl.arange(0, TILE_K)
     q = tl.load(
-        q_ptr + b * q_b * 8 + i[:, None] * (q_l * 8) + h[:, None] * (q_h * 8) + d[None, :],
+        q_ptr + b * q_b * 8 + i.to(tl.int64)[:, None] * q_l * 8 + h.to(tl.int64)[:, None] * q_h * 8 + d[None, :],
         valid[:, None] & (d[None, :] < D), 0.0,
     )  # fmt: skip
 
@@ -212,8 +212,9 @@ def split_kernel(
             seen = _count(table_ptr, frame_k, open, end, kind, t, 0, 1, blocks, WIDTH, GQ, TILE_K)
         shift = tl.log2(tl.maximum(seen, 1).to(tl.float32))
 
-    k_ptr += b * k_b * 8 + head_k * (k_h * 8)
-    v_ptr += b * v_b * 8 + head_k * (v_h * 8)
+    # A head of a cache that lies heads first begins where 32 bits may no longer count.
+    k_ptr += b * k_b * 8 + head_k.to(tl.int64) * 8 * k_h
+    v_ptr += b * v_b * 8 + head_k.to(tl.int64) * 8 * v_h
     if bias_ptr is not None:
         bias_ptr += b * bias_b
         if not BIAS_HEADS:
@@ -231,7 +232,7 @@ def split_kernel(
                 frame = tl.load(frame_k + start + n, some, -1)
         if bias_ptr is not None:
             if BIAS_HEADS:
-                to = h[:, None] * bias_h + start + n[None, :]
+                to = h.to(tl.int64)[:, None] * bias_h + start + n[None, :]
                 bias = tl.load(bias_ptr + to, valid[:, None] & some[None, :], 0.0)
             else:
                 bias = tl.load(bias_ptr + start + n, some, 0.0)[None, :]

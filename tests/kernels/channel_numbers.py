@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from ros_attn.kernels.channel import channel_attention
+from tests.kernels import map_kernels
 from tests.kernels.channel_formula import errors, formula, inputs, results
+from tests.kernels.map_kernels import DTYPES, Numbers
 
 # B, C, heads, H, W: several samples and heads; several blocks of pixels in several parts; 33 and 100 channels a head.
 CASES = {
@@ -24,9 +22,6 @@ CASES = {
     "strided": (2, 8, 2, 5, 3),
 }
 QUANTITIES = ("out", "dq", "dk", "dv", "dtemperature")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-Numbers = dict[str, dict[str, float]]
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
@@ -64,13 +59,8 @@ def _case(name: str, dtype: torch.dtype, device: str) -> dict[str, float]:
 
 
 def measure(name: str) -> dict[str, float]:
-    """One case and dtype, ``several, float32`` for example, on the CPU; TRITON_INTERPRET must be set."""
-    # New memory is then filled with NaN: what a kernel forgets to write shows.
-    torch.use_deterministic_algorithms(True)
-    case, _, dtype = name.rpartition(", ")
-    return _case(case, DTYPES[dtype], "cpu")
+    return map_kernels.measure(_case, name)
 
 
 if __name__ == "__main__":
-    names = [f"{name}, {dtype}" for name in CASES for dtype in ("float32", "float16")]
-    Path(sys.argv[1]).write_text(json.dumps({name: measure(name) for name in names}))
+    map_kernels.write(_case, CASES)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -313,6 +314,22 @@ def scores_of_hundreds() -> Numbers:
     seen = Visibility((("now", 2),), (("ring", 700),), {("now", "ring"): PAST}, frames([1, 9]), ring)
     found.append(compare(*call(40 * q.abs(), -1 - k.abs(), v, seen)))
     return {name: max(errors[name] for errors in found) for name in found[0]}
+
+
+@case
+def fp16_heads_8_gigabytes_apart() -> Numbers:
+    """Keys and values of 2^32 elements a head, of which few are there: a file of holes.
+
+    Counted in 32 bits, the second head would begin where the first does.
+    """
+    q, *few = random(1, 1, 40, 4, 2, 16, 16, torch.float16)
+    with tempfile.TemporaryDirectory() as folder:
+        far = []
+        for name, x in zip("kv", few, strict=True):
+            file = f"{folder}/{name}"
+            whole = torch.from_file(file, shared=True, size=2**32 + 40 * 16, dtype=torch.float16)
+            far.append(whole.as_strided((1, 40, 2, 16), (40 * 16, 16, 2**32, 1)).copy_(x))
+        return compare(*call(q, *far))
 
 
 def measure(name: str) -> Numbers:

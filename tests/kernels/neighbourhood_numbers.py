@@ -6,15 +6,14 @@ them.
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ros_attn.kernels.neighbourhood import neighbourhood_cross_attention
+from tests.kernels import map_kernels
+from tests.kernels.map_kernels import DTYPES, Numbers
 from tests.kernels.neighbourhood_formula import Case, errors, formula, inputs, results
 
 # Targets, sources, window; B, H, D, Dv.
@@ -29,9 +28,6 @@ CASES: dict[str, tuple[Case, tuple[int, int, int, int]]] = {
     "scores of hundreds": (((5, 9), (5, 9), (3, 4)), (1, 1, 8, 8)),
 }
 QUANTITIES = ("out", "dq", "dk", "dv")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-Numbers = dict[str, dict[str, float]]
 
 
 def image(grid: Tensor) -> Tensor:
@@ -82,13 +78,8 @@ def _case(name: str, dtype: torch.dtype, device: str) -> dict[str, float]:
 
 
 def measure(name: str) -> dict[str, float]:
-    """One case and dtype, ``one cell, float32`` for example, on the CPU; TRITON_INTERPRET must be set."""
-    # New memory is then filled with NaN: what a kernel forgets to write shows.
-    torch.use_deterministic_algorithms(True)
-    case, _, dtype = name.rpartition(", ")
-    return _case(case, DTYPES[dtype], "cpu")
+    return map_kernels.measure(_case, name)
 
 
 if __name__ == "__main__":
-    names = [f"{name}, {dtype}" for name in CASES for dtype in ("float32", "float16")]
-    Path(sys.argv[1]).write_text(json.dumps({name: measure(name) for name in names}))
+    map_kernels.write(_case, CASES)

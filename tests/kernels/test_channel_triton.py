@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 import torch
 
-from tests.kernels.channel_numbers import CASES, QUANTITIES, Numbers, numbers
-
-ROOT = Path(__file__).parents[2]
+from tests.kernels import map_kernels
+from tests.kernels.channel_numbers import CASES, QUANTITIES, numbers
+from tests.kernels.map_kernels import DTYPES, INTERPRETED, Numbers
 
 
 def check(name: str, measured: dict[str, float]) -> None:
-    for quantity in QUANTITIES:
-        error, plain = measured[quantity], measured.get(f"plain {quantity}")
-        # Half precision is held against the plain formula in that precision: twice its error, of gradients three times.
-        bound = 3e-6 if plain is None else max(1e-6, (2 if quantity == "out" else 3) * plain)
-        assert error <= bound, f"{name}: {quantity} is off by {error:.2e}, more than {bound:.2e}"
-    assert measured.get("differing", 0) == 0, f"{name}: not the same bits twice"
+    map_kernels.check(name, measured, QUANTITIES)
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
-    if find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-    to = tmp_path_factory.mktemp("channel") / "numbers.json"
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "tests.kernels.channel_numbers", str(to)]
-    subprocess.run(program, check=True, cwd=ROOT, env=environment)
-    return json.loads(to.read_text())
+    return map_kernels.interpreted("channel_numbers", tmp_path_factory.mktemp("channel"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", INTERPRETED)
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted(name: str, dtype: str, interpreted: Numbers) -> None:
     check(name, interpreted[f"{name}, {dtype}"])
@@ -47,5 +29,16 @@ def test_interpreted(name: str, dtype: str, interpreted: Numbers) -> None:
 def test_compiled() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    for name, measured in numbers("cuda", ["float32", "float16", "bfloat16"]).items():
+    for name, measured in numbers("cuda", list(DTYPES)).items():
         check(name, measured)
+
+
+def test_places_are_counted_in_64_bits_where_32_do_not_reach() -> None:
+    """By the strides of a head's map, heads first and channels last; not for maps that 32 bits can count."""
+    tl = pytest.importorskip("triton.language")
+    from ros_attn.kernels.channel_triton import _index
+
+    near = torch.empty(1, 2, 64, 2**20, device="meta")
+    assert _index(near, near) is tl.int32
+    for far in (torch.empty(1, 2, 128, 2**24, device="meta"), torch.empty(1, 1, 2**24, 128, device="meta").mT):
+        assert _index(far, near) is _index(near, far) is tl.int64

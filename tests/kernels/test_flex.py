@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
 
+from ros_attn.kernels import flex as module
 from ros_attn.kernels.attention import attend
 from ros_attn.kernels.backend import BackendError
 from ros_attn.kernels.flex import attend_flex, block_mask
+from ros_attn.kernels.layout import ALL
 from ros_attn.kernels.plan import build
+from ros_attn.kernels.visibility import Visibility
 from tests.kernels.oracle import Case, random_case
 
 
@@ -57,6 +64,42 @@ def test_its_block_lists_cover_the_mask(seed: int, block: int) -> None:
                 if column in full:
                     sees = mask[b, row * block : (row + 1) * block].any(1)
                     assert bool(pairs[sees].all()) and pairs.shape[1] == block
+
+
+@pytest.mark.parametrize(
+    "width, rule, biased, cuda, stages",
+    [
+        (128, True, True, True, 2),
+        (256, True, True, True, 2),
+        (64, True, True, True, None),
+        (128, False, True, True, None),
+        (128, True, False, True, None),
+        (128, True, True, False, None),
+    ],
+)
+def test_a_bias_rule_at_wide_heads_leaves_a_stage_of_its_forward_out(
+    width: int, rule: bool, biased: bool, cuda: bool, stages: int | None
+) -> None:
+    """Only there, since three stages need more shared memory than an H200 has; what a GPU would be told, without it."""
+    kinds = (("a", 5), ("b", 4))
+    seen = Visibility(kinds, kinds, {("a", "b"): ALL, ("b", "a"): ALL}, bias_on={("a", "b"): ALL} if rule else None)
+    x = torch.zeros(1, 9, 2, width)
+    told: list[dict[str, Any]] = []
+
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> tuple[torch.Tensor, Any]:
+        told.append(options)
+        return torch.zeros_like(q), SimpleNamespace(lse=torch.zeros(q.shape[:3]))
+
+    with (
+        mock.patch.object(module, "_compiled", return_value=call),
+        mock.patch.object(module, "_eager", return_value=call),
+        mock.patch.object(torch.Tensor, "is_cuda", cuda),
+    ):
+        attend_flex(
+            x, x, x, torch.zeros(1, 1, 9) if biased else None, layout=seen.layout, frame_q=None, frame_k=None,
+            open=None, len_q=None, len_k=None, scale=1.0, block=4,
+        )  # fmt: skip
+    assert [each["kernel_options"] for each in told] == [None if stages is None else {"fwd_num_stages": stages}]
 
 
 def test_it_refuses_what_it_cannot_do() -> None:
