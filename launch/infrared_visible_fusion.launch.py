@@ -57,7 +57,9 @@ def generate_launch_description() -> LaunchDescription:
             "infrared_info", default_value="infrared/camera_info",
             description="calibration of the infrared camera; align:=calibration needs it",
         ),
-        DeclareLaunchArgument("model", default_value="", description="how to fuse; empty: as params_file says"),
+        DeclareLaunchArgument(
+            "model", default_value="", description="how to fuse: fast, paper or rule; empty: as params_file says"
+        ),
         DeclareLaunchArgument(
             "align", default_value="",
             description="how infrared comes into visible pixels: same, stretch, homography or calibration; "

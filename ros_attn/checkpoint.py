@@ -69,6 +69,7 @@ def save(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
         (partial / CONTRACT).write_text(json.dumps(checkpoint.contract, indent=2) + "\n")
         save_file({name: np.ascontiguousarray(each) for name, each in checkpoint.tensors.items()}, partial / MODEL)
         partial.chmod(0o755)
+        (partial / MODEL).chmod(0o644)
         if path.exists():
             shutil.rmtree(path)
         os.replace(partial, path)
@@ -83,19 +84,26 @@ def load(path: Path, of_class: str, contract: Mapping[str, Any] | None = None) -
     Raises :class:`CheckpointError` where it is missing, damaged, pickled, of another class or a newer format,
     or where the contracts differ, naming every difference.
     """
-    _check_presence(path)
-    config = _json(path / CONFIG)
-    if config.get("format", 0) > FORMAT:
+    described = configuration(path)
+    if described.get("format", 0) > FORMAT:
         raise CheckpointError(
-            f"{path} has format {config['format']}, newer than this version's {FORMAT}; update ros_attn."
+            f"{path} has format {described['format']}, newer than this version's {FORMAT}; update ros_attn."
         )
-    if config.get("class") != of_class:
-        raise CheckpointError(f"{path} holds a {config.get('class')!r}, not a {of_class!r}; choose another checkpoint.")
+    if described.get("class") != of_class:
+        raise CheckpointError(
+            f"{path} holds a {described.get('class')!r}, not a {of_class!r}; choose another checkpoint."
+        )
     found = _json(path / CONTRACT)
     if contract is not None and (unlike := differences(found, contract)):
         listed = "\n  ".join(unlike)
         raise CheckpointError(f"{path} was made for another robot or set-up; {len(unlike)} differences:\n  {listed}")
-    return Checkpoint(config, _tensors(path / MODEL), found)
+    return Checkpoint(described, _tensors(path / MODEL), found)
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The configuration alone, for those who must choose a class by it. Raises CheckpointError as :func:`load` does."""
+    _check_presence(path)
+    return _json(path / CONFIG)
 
 
 def _check_presence(path: Path) -> None:

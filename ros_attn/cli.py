@@ -16,6 +16,7 @@ VERBS = {
     "components": "list the components, their topics and parameters",
     "params": "write the parameter files of launch/config",
     "train": "train the models of a component; resumes where it was stopped",
+    "export": "make a checkpoint, with ONNX, of a training run",
     "bench": "time the attention kernels beside their peers",
 }
 
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 EXTRAS = {
     "cv2": "perception",
+    "onnxscript": "train",
     "scipy": "evaluate",
     "jinja2": "evaluate",
     "rclpy": "ros",

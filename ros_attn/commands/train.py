@@ -18,16 +18,23 @@ def trainable() -> dict[str, str]:
     return {name: module for name, module in modules.items() if importlib.util.find_spec(module) is not None}
 
 
+def training_of(component: str) -> str:
+    """The module that trains a component's models. Raises RosAttnError naming those there are."""
+    known = trainable()
+    if component not in known:
+        raise RosAttnError(
+            f"There is no training for {component!r}{meant(component, known)}; there is one for {listed(known)}."
+        )
+    return known[component]
+
+
 def run(argv: list[str]) -> int:
     """The verb."""
-    known = trainable()
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: ros-attn train COMPONENT [options]\n\ncomponents with a training: {listed(known)}")
+        print(f"usage: ros-attn train COMPONENT [options]\n\ncomponents with a training: {listed(trainable())}")
         return 0 if argv else 2
     name, rest = argv[0], argv[1:]
-    if name not in known:
-        raise RosAttnError(f"There is no training for {name!r}{meant(name, known)}; there is one for {listed(known)}.")
-    training = importlib.import_module(known[name])
+    training = importlib.import_module(training_of(name))
     options = tyro.cli(training.Options, args=rest, prog=f"ros-attn train {name}")
     try:
         training.train(options)

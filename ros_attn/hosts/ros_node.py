@@ -43,6 +43,8 @@ EXAMINE_HZ = 5.0
 # What a step under way may still take when the node is deactivated.
 PATIENCE_S = 10.0
 REPEAT_S = 10.0
+# Diagnostics that say a condition began do not wait for their period, but for this long after the last ones.
+SOONEST_S = 0.2
 CLOCK_STANDS_S = 1.0
 
 
@@ -98,6 +100,8 @@ class ComponentNode(LifecycleNode):
         self._warmup_s = 0.0
         self._clock_ns, self._clock_since_s = -1, 0.0
         self._warned_s: dict[str, float] = {}
+        self._reported: dict[str, int] = {}
+        self._reported_s = 0.0
         self._remap = dict(stage.remap)
         self._graph_name, self._graph_namespace = stage.name, stage.namespace
         stage.name, stage.namespace = self.get_name(), self.get_namespace().strip("/")
@@ -275,6 +279,16 @@ class ComponentNode(LifecycleNode):
         for source in self.activity.sources:
             source.release(now_ns)
         self.worker.advance(now_ns)
+        levels = self._levels()
+        if levels != self._reported and time.monotonic() - self._reported_s >= SOONEST_S:
+            self.report()
+
+    def _levels(self) -> dict[str, int]:
+        """The levels of what the component itself says now, by condition."""
+        if self.worker is None:
+            return {}
+        conditions = self.worker.runtime.component.health.conditions.copy()
+        return {key: level for key, (level, _) in conditions.items()}
 
     def _examine_waiting(self) -> None:
         if self.activity is not None and not all(source.connected for source in self.activity.sources):
@@ -298,6 +312,7 @@ class ComponentNode(LifecycleNode):
 
     def report(self) -> None:
         """Publish the diagnostics of this moment and log what began."""
+        self._reported, self._reported_s = self._levels(), time.monotonic()
         host, now_ns = self.settings["host"], self.now_ns()
         parts, values = [self._conditions, self._connections], {}
         if self.worker is not None:

@@ -1,9 +1,10 @@
-"""The rule on real pairs, from bag to bag, beside pixelwise maximum, averaging and the peers' published outputs.
+"""Fusion of real pairs, from bag to bag, beside pixelwise maximum, averaging and the peers' published outputs.
 
     python -m tests.bench.fusion_sets [--data ../shared/data] [--out tests/bench/results/fusion_sets.json]
 
-Each set is converted to a bag, replayed through ``infrared_visible_fusion`` and scored on the luma of the fused
-picture as a subscriber gets it (8-bit colour), so clipping of colours counts. ``max`` and ``average`` are scored in
+Each set is converted to a bag, replayed through ``infrared_visible_fusion``, the learned model and the rule, and scored
+on the luma of the fused picture as a subscriber gets it (8-bit colour), so clipping of colours counts. The filter over
+time is off: the pairs have nothing to do with each other. ``max`` and ``average`` are scored in
 the same run on the same sources; the peers' means come from ``peers/fusion_per_image.csv``.
 """
 
@@ -26,10 +27,11 @@ from ros_attn.convert.image_pairs import pairs_to_bag
 from ros_attn.evaluate.fusion_metrics import METRICS, measure
 from ros_attn.evaluate.grey import luma
 from ros_attn.graph import single
-from ros_attn.hosts.replay import Replay
+from ros_attn.hosts.replay import Replay, StepRecord
 from ros_attn.provenance import provenance
 from ros_attn.values import Array, Image
 
+MODELS = ("fast", "rule")
 SETS = {
     "RoadScene": ("ivf_roadscene", "measured40.txt"),
     "MSRS": ("ivf_msrs", None),
@@ -46,31 +48,38 @@ def grey(image: Image) -> Array:
 
 
 def score_set(folder: Path, names: Path | None) -> dict[str, Any]:
-    """Means with standard deviations over the pairs of one set, for the rule and both trivial rules."""
+    """Means with standard deviations over the pairs of one set, for both models and both trivial rules."""
     rows: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    made: dict[str, list[StepRecord]] = {}
+    replay_hz: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         bag = Path(scratch) / "bag"
         pairs_to_bag(folder, bag, names_file=names)
-        began = time.perf_counter()
         with BagReader(bag) as reader:
-            replay = Replay(reader, single("infrared_visible_fusion"))
-            records = list(replay.steps())
-            wall_s = time.perf_counter() - began
+            for model in MODELS:
+                began = time.perf_counter()
+                replay = Replay(reader, single("infrared_visible_fusion", {"model": model, "denoise": "off"}))
+                made[model] = list(replay.steps())
+                replay_hz[model] = round(len(made[model]) / (time.perf_counter() - began), 1)
             sources: dict[int, dict[str, Array]] = defaultdict(dict)
             for message in reader.messages(["/visible/image", "/infrared/image"]):
                 image = reader.decode(message)
                 assert isinstance(image, Image)
                 sources[image.stamp_ns][message.topic] = grey(image)
-    for record in records:
-        infrared, visible = sources[record.now_ns]["/infrared/image"], sources[record.now_ns]["/visible/image"]
-        fused = record.outputs["fused"]
-        assert isinstance(fused, Image)
+    for records in zip(*made.values(), strict=True):
+        both = sources[records[0].now_ns]
+        infrared, visible = both["/infrared/image"], both["/visible/image"]
         mean = np.rint((infrared.astype(np.float64) + visible) / 2)
-        for method, picture in (("rule", grey(fused)), ("max", np.maximum(infrared, visible)), ("average", mean)):
+        pictures = {"max": np.maximum(infrared, visible), "average": mean}
+        for model, record in zip(made, records, strict=True):
+            fused = record.outputs["fused"]
+            assert isinstance(fused, Image)
+            pictures[model] = grey(fused)
+        for method, picture in pictures.items():
             rows[method].append(measure(infrared, visible, picture))
     return {
-        "pairs": len(records),
-        "replay_hz": round(len(records) / wall_s, 1),
+        "pairs": len(made["rule"]),
+        "replay_hz": replay_hz,
         "methods": {method: aggregate(each) for method, each in rows.items()},
     }
 
@@ -103,8 +112,9 @@ def run(data: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"sets": {}, "peers": peers(data / "peers" / "fusion_per_image.csv")}
     for name, (folder, names) in SETS.items():
         found["sets"][name] = score_set(data / folder, data / folder / names if names else None)
-        rule = {key: figure[0] for key, figure in found["sets"][name]["methods"]["rule"].items()}
-        print(f"{name}: {found['sets'][name]['pairs']} pairs, Q_min {rule['Q_min']:.3f}, VIF_min {rule['VIF_min']:.3f}")
+        for model in MODELS:
+            means = {key: figure[0] for key, figure in found["sets"][name]["methods"][model].items()}
+            print(f"{name}, {model}: Q_min {means['Q_min']:.3f}, VIF_min {means['VIF_min']:.3f}")
     return found | {"provenance": provenance()}
 
 

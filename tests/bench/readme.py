@@ -22,6 +22,7 @@ from tests.bench.kernel_tables import (
     kernels_structure,
     kernels_tanh,
 )
+from tests.bench.weather_tables import fusion_clear, fusion_faults, fusion_panel, fusion_video, fusion_weather
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -38,7 +39,7 @@ def _origin(results: dict[str, Any]) -> str:
     return f"*{origin['machine']}; {origin['date'][:10]}; commit {origin['commit']}; no random number is drawn.*"
 
 
-IN_README = ("rule", "max", "average", "SeAFusion", "SAGE")
+IN_README = ("fast", "rule", "max", "average", "SeAFusion", "SAGE")
 
 
 def fusion_sets(methods: tuple[str, ...] | None = IN_README) -> str:
@@ -53,7 +54,7 @@ def fusion_sets(methods: tuple[str, ...] | None = IN_README) -> str:
                 rows[method], pairs[method] = row, round(row["pairs"])
         for method, row in rows.items():
             if methods is None or method in methods:
-                label = f"**{method}**" if method == "rule" else method
+                label = f"**{method}**" if method in ("fast", "rule") else method
                 cells = " | ".join(f"{row[key]:.3f}" if key in row else "" for key in COLUMNS)
                 lines.append(f"| {name} ({pairs[method]}) | {label} | {cells} |")
     return "\n".join([*lines, "", _origin(results)])
@@ -77,6 +78,8 @@ def speed() -> str:
         ("replay adds", cell("replay_adds_ms_per_message", "ms a VGA message")),
         ("the rule at 640x480, bag in, bag out", cell("rule_bag_to_bag_hz", "Hz")),
         ("of that the component itself", cell("rule_own_ms_per_frame", "ms a frame")),
+        ("the learned model `fast` at 640x480, bag in, bag out", cell("fast_bag_to_bag_hz", "Hz")),
+        ("of that the component itself", cell("fast_own_ms_per_frame", "ms a frame")),
     ]
     if (RESULTS / "ros_latency.json").is_file():
         rows += ros_rows(_load("ros_latency"))
@@ -103,6 +106,10 @@ Tables = dict[str, Callable[[], str]]
 PAGES: dict[str, Tables] = {
     "README.md": {"fusion_sets": fusion_sets, "speed": speed, "kernels_cpu": kernels_cpu},
     "docs/results.md": {"all_fusion_sets": all_fusion_sets},
+    "docs/fusion.md": {
+        table.__name__: table for table in (fusion_weather, fusion_clear, fusion_panel, fusion_faults, fusion_video)
+    },
+    "ros_attn/perception/infrared_visible_fusion/weights/fast/README.md": {"fusion_weather": fusion_weather},
     "docs/kernels.md": {
         table.__name__: table
         for table in (

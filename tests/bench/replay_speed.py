@@ -1,8 +1,8 @@
-"""What replay costs: beside bare rosbags decoding, and the rule from bag to bag, in one run.
+"""What replay costs: beside bare rosbags decoding, and fusion from bag to bag, in one run.
 
     python -m tests.bench.replay_speed [--pairs 150] [--rounds 5] [--out tests/bench/results/replay_speed.json]
 
-Rounds of the three cases follow each other, so that a busy machine slows all of them; medians with the range.
+Rounds of the cases follow each other, so that a busy machine slows all of them; medians with the range.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ros_attn.values import Image
 from tests.images import scene
 
 MS = 1_000_000
+MODELS = ("rule", "fast")
 
 
 @dataclass
@@ -71,13 +72,13 @@ def replay_of_nothing(path: Path) -> float:
     return time.perf_counter() - began
 
 
-def rule_bag_to_bag(path: Path, out: Path) -> tuple[float, float]:
+def bag_to_bag(path: Path, out: Path, model: str) -> tuple[float, float]:
     """Seconds from bag to bag, fused image and trust map written; and the component's own part of them."""
     shutil.rmtree(out, ignore_errors=True)
     began = time.perf_counter()
     own = 0.0
     with BagReader(path) as bag:
-        replay = Replay(bag, single("infrared_visible_fusion"))
+        replay = Replay(bag, single("infrared_visible_fusion", {"model": model}))
         recording = RunDirectory(out, replay, {})
         for record in replay.steps():
             recording.add(record)
@@ -89,7 +90,9 @@ def rule_bag_to_bag(path: Path, out: Path) -> tuple[float, float]:
 def measure(pairs: int, rounds: int) -> dict[str, Any]:
     """All figures of one run."""
     cv2.setNumThreads(2)
-    bare, nothing, rule, own = [], [], [], []
+    bare, nothing = [], []
+    whole: dict[str, list[float]] = {model: [] for model in MODELS}
+    own: dict[str, list[float]] = {model: [] for model in MODELS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bag"
         make_bag(path, pairs)
@@ -97,17 +100,18 @@ def measure(pairs: int, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             bare.append(bare_rosbags(path))
             nothing.append(replay_of_nothing(path))
-            whole, part = rule_bag_to_bag(path, Path(folder) / "run")
-            rule.append(whole)
-            own.append(part)
+            for model in MODELS:
+                seconds, part = bag_to_bag(path, Path(folder) / "run", model)
+                whole[model].append(seconds)
+                own[model].append(part)
     messages = 2 * pairs
     return {
         "what": f"{pairs} VGA pairs (rgb8 and mono8), {rounds} rounds",
         "bare_rosbags_ms_per_message": spread([1e3 * each / messages for each in bare]),
         "replay_ms_per_message": spread([1e3 * each / messages for each in nothing]),
         "replay_adds_ms_per_message": spread([1e3 * (a - b) / messages for a, b in zip(nothing, bare, strict=True)]),
-        "rule_bag_to_bag_hz": spread([pairs / each for each in rule]),
-        "rule_own_ms_per_frame": spread([1e3 * each / pairs for each in own]),
+        **{f"{model}_bag_to_bag_hz": spread([pairs / each for each in whole[model]]) for model in MODELS},
+        **{f"{model}_own_ms_per_frame": spread([1e3 * each / pairs for each in own[model]]) for model in MODELS},
         "provenance": provenance(),
     }
 

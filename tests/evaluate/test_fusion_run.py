@@ -109,7 +109,7 @@ def test_evaluation_sees_exactly_what_the_component_fused(tmp_path: Path, flags:
     """The rule over the played sources gives the recorded picture to the bit, gain over time included."""
     late = 50_000_000 if "time_offset" in str(flags) else 0
     bag = drive(tmp_path / "bag", 30, lambda k: 12 <= k < 17, counts=True, grey=True, infrared_late_ns=late)
-    run = read_run(replayed(bag, tmp_path / "run", *flags))
+    run = read_run(replayed(bag, tmp_path / "run", "--model", "rule", *flags))
     steps = both = 0
     for step in fused_steps(run, bag, STAGE):
         steps += 1
@@ -126,7 +126,7 @@ def test_evaluation_sees_exactly_what_the_component_fused(tmp_path: Path, flags:
 def test_bag_whose_stamps_jump_back(tmp_path: Path) -> None:
     """The runtime resets, the gain with it; the picture is that of the rule again, and a report can be written."""
     bag = drive(tmp_path / "bag", 24, counts=True, grey=True, back_at=12)
-    run = read_run(replayed(bag, tmp_path / "run"))
+    run = read_run(replayed(bag, tmp_path / "run", "--model", "rule"))
     assert run.stages[STAGE]["runs"]["resets"] == 1
     for step in fused_steps(run, bag, STAGE):
         aligned = aligned_infrared(step)

@@ -212,7 +212,8 @@ def test_two_runs_and_another_process_give_the_same_bytes(tmp_path: Path) -> Non
 
 def test_a_silent_camera_is_passed_through_and_flagged(tmp_path: Path) -> None:
     fusion_bag(tmp_path / "bag", 20, gap=range(5, 20))
-    assert main(["replay", str(tmp_path / "bag"), "infrared_visible_fusion", "--out", str(tmp_path / "run")]) == 0
+    flags = ["--model", "rule", "--out", str(tmp_path / "run")]
+    assert main(["replay", str(tmp_path / "bag"), "infrared_visible_fusion", *flags]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     flagged = [(line["now_ns"] - T0) // (100 * MS) for line in lines if "conditions" in line]
     # The bag ends at 1.9 s: whether infrared is missing at 1.7 s and later, it does not say.

@@ -40,7 +40,7 @@ RULES = {
     "world_models": rule("world_models kernels core.errors torch numpy"),
     "policies": rule("policies world_models kernels core.errors torch numpy"),
     "sim": rule("sim core.errors mujoco gymnasium numpy"),
-    "perception": rule("perception core kernels world_models policies numpy cv2 torch"),
+    "perception": rule("perception core kernels world_models policies numpy cv2 torch", "onnxruntime"),
     "control": rule("control core kernels world_models policies numpy cv2 torch"),
     "control.locomotion": rule("numpy"),
     "train": rule(

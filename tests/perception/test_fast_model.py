@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from ros_attn.perception.infrared_visible_fusion.fast_model import (
     FAULTS,
+    FIRST_EXPOSURE,
     FIRST_GAIN,
+    LARGEST_EXPOSURE,
     LARGEST_GAIN,
     WEATHER,
     FastFusion,
@@ -22,7 +26,7 @@ def pair(height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def decided(share: float, gain_visible: float, gain_infrared: float) -> FastFusion:
-    """A network whose heads give the same everywhere, and no repair."""
+    """A network whose heads give the same everywhere, no repair, and the exposure as it is."""
     torch.manual_seed(0)
     model = FastFusion().eval()
     biases = {0: (share, 0.0), 1: (gain_visible, gain_infrared, 0.0),
@@ -33,23 +37,48 @@ def decided(share: float, gain_visible: float, gain_infrared: float) -> FastFusi
         with torch.no_grad():
             head.weight.zero_()
             head.bias.copy_(torch.tensor(of_head))
+    expose(model, 1.0)
     return model
+
+
+def expose(model: FastFusion, factor: float) -> None:
+    """Give every image this exposure."""
+    last = model.exposure[-1]
+    assert isinstance(last, torch.nn.Linear)
+    share = math.log(factor) / math.log(LARGEST_EXPOSURE)
+    with torch.no_grad():
+        last.weight[0] = 0.0
+        last.bias[0] = -60.0 if factor == 1.0 else math.log(share / (1 - share)) - FIRST_EXPOSURE
 
 
 UNIT = float(torch.logit(torch.tensor(1 / LARGEST_GAIN))) - FIRST_GAIN
 
 
-@pytest.mark.parametrize("size", [(64, 96), (61, 83), (16, 17)])
+@pytest.mark.parametrize("size", [(64, 96), (16, 24)])
 def test_one_camera_comes_through_unchanged(size: tuple[int, int]) -> None:
     visible, infrared = pair(*size)
     with torch.inference_mode():
         only_visible = decided(40.0, UNIT, -40.0)(visible, infrared)
         only_infrared = decided(-40.0, -40.0, UNIT)(visible, infrared)
     assert only_visible.fused.shape == visible.shape
-    # A rim of what was padded takes part in the coarser means.
     assert torch.allclose(only_visible.fused, visible, atol=2e-6)
     assert torch.allclose(only_infrared.fused, infrared, atol=2e-6)
     assert only_visible.mask.min() > 0.99 and only_infrared.mask.max() < 0.01
+
+
+def test_the_exposure_lifts_the_visible_image_alone() -> None:
+    visible, infrared = pair(64, 64)
+    for share, gains, source, factor in ((40.0, (UNIT, -40.0), visible, 4.0), (-40.0, (-40.0, UNIT), infrared, 1.0)):
+        model = decided(share, *gains)
+        expose(model, 4.0)
+        with torch.inference_mode():
+            assert torch.allclose(model(visible, infrared).fused, factor * source, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 60), (61, 64)])
+def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="multiples of 8"):
+        FastFusion()(*pair(*size))
 
 
 def test_the_average_with_half_the_gain() -> None:
@@ -80,6 +109,14 @@ def test_every_weight_learns() -> None:
     (made.fused.square().mean() + made.weather.square().mean() + made.faults.square().mean()).backward()
     dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert dead == []
+
+
+def test_the_diagnosis_does_not_shape_the_picture() -> None:
+    model = FastFusion()
+    made = model(*pair(64, 64, batch=2))
+    (made.weather.square().sum() + made.faults.square().sum()).backward()
+    reached = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert reached == {"diagnosis"}
 
 
 def test_allocation_solves_for_the_share() -> None:

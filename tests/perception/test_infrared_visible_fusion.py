@@ -212,7 +212,7 @@ def test_colour_keeps_the_visible_chroma_and_takes_the_fused_luma() -> None:
     import cv2
 
     visible, infrared = scene(5, "rgb8", 1), scene(5, "mono8", 2)
-    outputs, _ = step(FusionParams(), visible, infrared)
+    outputs, _ = step(FusionParams(model="rule"), visible, infrared)
     fused = outputs["fused"]
     assert (fused.stamp_ns, fused.encoding, fused.frame_id) == (5, "rgb8", "rgb8_frame")
     ours, theirs = (cv2.cvtColor(image.data, cv2.COLOR_RGB2YCrCb) for image in (fused, visible))

@@ -52,6 +52,10 @@ class Scale(Component):
         if self.params.trouble == "step_bug":
             raise ValueError("a bug in step")
         self.steps += 1
+        if imu.angular_velocity[0] > 100:
+            self.health.warn("spin", "imu spins.")
+        else:
+            self.health.clear("spin")
         turned = imu.angular_velocity * self.params.factor + self.params.offset
         return {"scaled": Imu(now_ns, turned, imu.linear_acceleration, frame_id=f"step {self.steps}")}
 

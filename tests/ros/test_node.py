@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,6 +293,16 @@ def test_diagnostics_and_latency(driver: Driver, node: Start, bench: Bench) -> N
     status, _ = driver.diagnosed.wait(NODE, lambda status, _: status.level == b"\x01", "a warning")
     assert "From stamp to publish" in status.message
     assert status.message.endswith("ms pass, above 500 ms.")
+
+
+def test_a_condition_does_not_wait_for_the_next_report(driver: Driver, node: Start, bench: Bench) -> None:
+    node(SCALE, "-p", "diagnostics_period_s:=4.0")
+    bench.connected()
+    for turn, level in ((200.0, b"\x01"), (1.0, b"\x00")) * 2:
+        bench.step(turn)
+        began = time.monotonic()
+        driver.diagnosed.wait(NODE, lambda status, _, level=level: status.level == level, f"level {level!r}")
+        assert time.monotonic() - began < 1.0
 
 
 def test_old_stamps_are_explained(driver: Driver, node: Start, bench: Bench) -> None:

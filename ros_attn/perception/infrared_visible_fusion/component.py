@@ -3,91 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from ros_attn.codecs import to_rgb
 from ros_attn.component import Component, Hold, Input, Out, Outputs, Static, Sync, Transform, Wiring
-from ros_attn.errors import MessageError
+from ros_attn.errors import CheckpointError, MessageError
 from ros_attn.geometry import pose_matrix
-from ros_attn.params import param
 from ros_attn.perception.infrared_visible_fusion import alignment, rule
 from ros_attn.perception.infrared_visible_fusion.agc import PercentileGain
+from ros_attn.perception.infrared_visible_fusion.camera_watch import CAMERAS, CameraWatch
+from ros_attn.perception.infrared_visible_fusion.fusion_params import FusionParams
+from ros_attn.perception.infrared_visible_fusion.learned import LearnedFusion
 from ros_attn.perception.infrared_visible_fusion.polarity import PolarityCheck
+from ros_attn.perception.infrared_visible_fusion.temporal import TemporalFilter
 from ros_attn.values import Array, CameraInfo, Image
 
-
-@dataclass(frozen=True)
-class FusionParams:
-    """Parameters of infrared_visible_fusion."""
-
-    model: Literal["rule"] = param("rule", "how to fuse: rule is the fixed two-scale rule, without weights")
-    slop_s: float = param(0.02, "farthest stamps of one pair", unit="s", low=0.0, high=1.0)
-    missing_after_s: float = param(
-        0.3, "a camera silent this long is taken as missing, the other passes through; 0: wait for ever",
-        unit="s", low=0.0, high=60.0,
-    )  # fmt: skip
-    pairing: Literal["sync", "hold"] = param(
-        "sync", "sync: a picture per pair; hold: one per visible frame with the newest infrared (30 Hz beside 9 Hz)"
-    )
-    hold_s: float = param(0.25, "oldest infrared that pairing=hold still uses", unit="s", low=0.0, high=10.0)
-    align: Literal["same", "stretch", "homography", "calibration"] = param(
-        "same", "how infrared comes into visible pixels: same (registered), stretch (same field), or as named"
-    )
-    homography: tuple[float, ...] = param(
-        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "visible px from infrared px, 3x3 row by row", unit="px"
-    )
-    T_infrared_visible: tuple[float, ...] = param(
-        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
-        "visible camera in the infrared camera's optical frame: x y z qx qy qz qw; used where no frames are named",
-    )
-    infrared_frame: str = param("", "TF frame of the infrared camera; with visible_frame the extrinsics come from TF")
-    visible_frame: str = param("", "TF frame of the visible camera")
-    depth_m: float = param(
-        20.0, "distance at which align=calibration is exact; nearer and farther things keep parallax",
-        unit="m", low=0.1, high=10000.0,
-    )  # fmt: skip
-    agc: Literal["auto", "on", "off"] = param(
-        "auto", "percentile gain of the infrared image: auto takes it for 16-bit and float images", live=True
-    )
-    agc_low_percent: float = param(1.0, "percentile that becomes black", unit="%", low=0.0, high=49.0, live=True)
-    agc_high_percent: float = param(99.5, "percentile that becomes white", unit="%", low=51.0, high=100.0, live=True)
-    agc_time_s: float = param(1.0, "time constant of the gain", unit="s", low=0.0, high=60.0, live=True)
-    agc_min_span: float = param(
-        300.0, "smallest span of counts that fills the range; keeps noise down in flat scenes",
-        unit="counts", low=0.0, high=65535.0, live=True,
-    )  # fmt: skip
-    agc_min_span_k: float = param(
-        3.0, "the same for float images, which hold temperatures", unit="K", low=0.0, high=1000.0, live=True
-    )
-    polarity: Literal["white_hot", "black_hot"] = param(
-        "white_hot", "what the infrared camera shows bright; a warning says when it looks the other way", live=True
-    )
-
-    def check(self) -> str | None:
-        if len(self.homography) != 9:
-            return f"homography has {len(self.homography)} numbers, but takes 9 (3x3 row by row)."
-        if len(self.T_infrared_visible) != 7:
-            return f"T_infrared_visible has {len(self.T_infrared_visible)} numbers, but takes 7 (x y z qx qy qz qw)."
-        if bool(self.infrared_frame) != bool(self.visible_frame):
-            return "infrared_frame and visible_frame go together: give both, or neither."
-        return None
+LARGEST_LIFT = 4.0
+"""Of the colours of a dark picture."""
 
 
 @dataclass
 class InfraredVisibleFusion(Component):
-    """Fuses an infrared and a visible camera; see :mod:`.rule` for the formula.
+    """Fuses an infrared and a visible camera; see :mod:`.fast_model` and :mod:`.rule` for the formulas.
 
     Inputs: ``visible`` (colour, mono or bayer) and ``infrared`` (8-bit, or 16-bit and float counts, which go
     through :class:`.PercentileGain`). Outputs: ``fused`` rgb8 (mono8 for a mono camera; chroma from the
     visible image) and ``trust`` mono8, 255 where the visible camera alone is shown and 0 for infrared alone;
     both in the visible camera's pixels and with its stamp and frame.
 
-    A camera that is missing arrives as None: the other passes through and a condition says so.
+    A camera that is missing arrives as None: the other passes through and a condition says so. The same happens with
+    one that repeats its picture while the other goes on, or that shows nothing. Learned models also name noise,
+    saturation and dirt, which they mend as far as they can, and the weather, as figures of the diagnostics.
 
-    Source: two inputs and a mask as in AMG-Fuse (arXiv 2606.26812); the rule itself is ours.
+    Source: two inputs and a mask as in AMG-Fuse (arXiv 2606.26812); the rule, watching and the filter over time are
+    ours.
     """
 
     inputs: ClassVar = {"visible": Sync(Image, "visible/image"), "infrared": Sync(Image, "infrared/image")}
@@ -100,6 +54,9 @@ class InfraredVisibleFusion(Component):
 
     gain: PercentileGain = field(init=False)
     polarity_check: PolarityCheck = field(init=False, default_factory=PolarityCheck)
+    watch: CameraWatch = field(init=False)
+    filters: dict[str, TemporalFilter] = field(init=False)
+    learned: LearnedFusion | None = field(init=False, default=None)
     _alignment: alignment.Alignment | None = field(init=False, default=None)
     _aligned_for: tuple[Any, ...] = field(init=False, default=())
     _in_colour: bool = field(init=False, default=False)
@@ -107,6 +64,8 @@ class InfraredVisibleFusion(Component):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._make_gain()
+        self.watch = CameraWatch(self.health, self.params.frozen_after_s)
+        self.filters = {camera: TemporalFilter() for camera in CAMERAS}
 
     def wiring(self) -> Wiring:
         p = self.params
@@ -124,8 +83,13 @@ class InfraredVisibleFusion(Component):
         return Wiring(inputs)
 
     def configure(self) -> None:
-        blank = np.zeros((48, 64), np.float32)
-        rule.fuse(blank, blank)
+        blank_image = np.zeros((48, 64), np.float32)
+        if self.params.model == "rule":
+            rule.fuse(blank_image, blank_image)
+            return
+        learned = self._network()
+        learned.fuse(blank_image, blank_image)
+        self.health.figures["backend"] = learned.backend
 
     def set_params(self, params: Any) -> None:
         super().set_params(params)
@@ -136,6 +100,8 @@ class InfraredVisibleFusion(Component):
     def reset(self) -> None:
         self.gain.reset()
         self.polarity_check.reset()
+        for part in (self.watch, *self.filters.values()):
+            part.reset()
 
     def step(
         self,
@@ -151,12 +117,32 @@ class InfraredVisibleFusion(Component):
         levels = None if infrared is None else self._levels(infrared, now_ns)
         if visible is None:
             return {} if levels is None or infrared is None else self._infrared_alone(levels, infrared)
-        if levels is None:
+        if levels is None or infrared is None:
             return _visible_alone(visible)
         colour, luma = _colour_and_luma(visible)
         self._in_colour = colour is not None
+        luma = luma.astype(np.float32)
+        silent = self.watch.silent({"visible": (visible, luma), "infrared": (infrared, levels)})
+        if silent == "infrared":
+            return _visible_alone(visible)
+        if silent == "visible":
+            return self._infrared_alone(levels, infrared)
+        if self.params.denoise == "on" or (self.params.denoise == "auto" and self.params.model != "rule"):
+            levels = self.filters["infrared"].apply(levels, infrared.stamp_ns)
+            luma = self.filters["visible"].apply(luma, visible.stamp_ns)
         levels, coverage = self._in_visible_pixels(levels, luma.shape, visible_info, infrared_info, T_infrared_visible)
-        fused, trust = rule.fuse(levels, luma.astype(np.float32), coverage)
+        self.watch.compare(levels, luma, visible.stamp_ns)
+        if self.params.model == "rule":
+            fused, trust = rule.fuse(levels, luma, coverage)
+        else:
+            picture = self._network().fuse(levels, luma, coverage)
+            self.watch.name(picture, visible.stamp_ns, {camera: each.noise for camera, each in self.filters.items()})
+            fused, trust = picture.fused, picture.trust
+            if colour is not None:
+                # A picture lifted out of the dark wants its colours lifted as much.
+                lift = float(np.clip(fused.mean() / max(float(luma.mean()), 1.0), 1.0, LARGEST_LIFT))
+                lifted = np.clip(np.rint((np.arange(256) - 128) * lift + 128), 0, 255).astype(np.uint8)
+                colour[..., 1:] = cv2.LUT(np.ascontiguousarray(colour[..., 1:]), lifted)
         return self._answer(visible, colour, fused, cv2.convertScaleAbs(trust, alpha=255))
 
     def aligned_infrared(
@@ -195,6 +181,20 @@ class InfraredVisibleFusion(Component):
             self.health.warn(name, f"{name} is missing: {other} passes through alone.")
         else:
             self.health.clear(name)
+
+    def _network(self) -> LearnedFusion:
+        """The learned model; hosts that never configure load it with the first pair."""
+        if self.learned is None:
+            p = self.params
+            if not p.weights and p.model == "paper":
+                raise CheckpointError(
+                    "model is paper, which comes without weights; train it (ros-attn train infrared_visible_fusion "
+                    "--preset paper), export it and name the directory in weights."
+                )
+            shipped = resources.files("ros_attn.perception.infrared_visible_fusion") / "weights" / p.model
+            with resources.as_file(shipped) as folder:
+                self.learned = LearnedFusion(Path(p.weights) if p.weights else folder, p.backend, p.threads)
+        return self.learned
 
     def _levels(self, infrared: Image, now_ns: int) -> Array:
         """Grey levels 0..255, white hot."""

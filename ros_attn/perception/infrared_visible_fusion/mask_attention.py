@@ -23,6 +23,11 @@ def allocation(fused: Tensor, visible: Tensor, infrared: Tensor, eps: float = 1e
     return ((fused - infrared) * d / (d * d + eps)).clamp(0, 1)
 
 
+def authors_allocation(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """The mask before its sharpening as AMG-Fuse has it, to compare with: ``clamp((F - I) / (V - I + F), 0, 1)``."""
+    return ((fused - infrared) / (visible - infrared + fused + 1e-8)).clamp(0, 1)
+
+
 class MaskGuidedBlock(nn.Module):
     """Channel attention of the fused branch, asked by the visible and by the infrared features::
 
@@ -34,12 +39,17 @@ class MaskGuidedBlock(nn.Module):
 
     Shapes: F, V, I and m [B, C, H, W].
 
-    Source: AMG-Fuse (2606.26812), ChannelFusionAttention and its mask. Deviates: the stable ``allocation``; R works on
-    each channel by itself (depthwise), which costs a fiftieth at 48 channels.
+    ``masked`` False: m = 1/2 everywhere, the ablation of the mask. ``separable``: R works on each channel by itself
+    (depthwise), which costs a fiftieth at 48 channels.
+
+    Source: AMG-Fuse (2606.26812), ChannelFusionAttention and its mask. Deviates: the stable ``allocation``; R is
+    separable unless told otherwise.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, separable: bool = True, masked: bool = True) -> None:
         super().__init__()
+        self.masked = masked
+        groups = channels if separable else 1
 
         def projection(outputs: int) -> nn.Sequential:
             return nn.Sequential(
@@ -49,8 +59,8 @@ class MaskGuidedBlock(nn.Module):
 
         self.heads = heads
         self.refine = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups),
         )  # fmt: skip
         self.query_visible, self.query_infrared = projection(channels), projection(channels)
         self.key_value = projection(2 * channels)
@@ -62,14 +72,19 @@ class MaskGuidedBlock(nn.Module):
         )
 
     def forward(self, fused: Tensor, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        m = torch.sigmoid(_SHARPNESS * (allocation(fused, visible, infrared) - 0.5))
-        m = torch.sigmoid(m + self.refine(m))
+        m = self._mask(fused, visible, infrared)
         key, value = self.key_value(fused).chunk(2, 1)
         from_visible = self._attend(self.query_visible(m * visible), key, value)
         from_infrared = self._attend(self.query_infrared((1 - m) * infrared), key, value)
         gates = self.gate(torch.cat((from_visible.mean((2, 3)), from_infrared.mean((2, 3))), 1))[:, :, None, None]
         fused = fused + self.out_fused(gates[:, :1] * from_visible + gates[:, 1:] * from_infrared)
         return fused, visible + self.out_visible(from_visible), infrared + self.out_infrared(from_infrared), m
+
+    def _mask(self, fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+        if not self.masked:
+            return torch.full_like(fused, 0.5)
+        m = torch.sigmoid(_SHARPNESS * (allocation(fused, visible, infrared) - 0.5))
+        return torch.sigmoid(m + self.refine(m))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return channel_attention(query, key, value, temperature=self.temperature, heads=self.heads)

@@ -19,6 +19,9 @@ from ros_attn.perception.infrared_visible_fusion.fidelity import (
 )
 from ros_attn.perception.infrared_visible_fusion.training_pairs import Sample
 
+_MARGIN = 2 / 255
+"""So near to black or white, rounding to 8 bit clips."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -26,15 +29,16 @@ class Weights:
 
     edges: float = 2.0
     information: float = 2.0
-    structure: float = 1.0
-    worse: float = 0.5
+    structure: float = 1.5
+    worse: float = 1.0
     """Of the source served worse, beside the mean of both, for edges and information."""
-    both_edges: float = 1.0
+    both_edges: float = 3.0
     differences: float = 0.5
     intensity: float = 1.0
     excess: float = 4.0
-    clipping: float = 5.0
-    labels: float = 0.05
+    clipping: float = 50.0
+    labels: float = 0.5
+    """Of the diagnosis, whose loss reaches no other weights."""
 
 
 def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, dict[str, float]]:
@@ -45,7 +49,8 @@ def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, di
         edges, information, structure:  1 - mean of both sides, and for the first two `worse` (1 - the smaller one)
         both_edges: 1 - Qabf;  differences: 1 - SCD / 2;  where both sources count
         intensity:  |mean_8x8 F - P| with P = max(V, I) of the means, where both count, else the one that does
-        excess:     gradient that neither clean source has;  clipping: what leaves 0..1
+        excess:     gradient that neither clean source has
+        clipping:   mean of what leaves 2/255..253/255, where neither source is there
 
     A side whose weight is 0 (a black camera) is left out. Sources are the clean ones, whatever the network was shown.
     """
@@ -69,9 +74,21 @@ def objective(made: Fused, sample: Sample, weights: Weights) -> tuple[Tensor, di
     wanted = torch.maximum(coarse_v * only[:, 0], coarse_i * only[:, 1])
     terms["intensity"] = (avg_pool2d(fused, 8) - wanted).abs().mean()
     terms["excess"] = gradient_excess(infrared, visible, inside).mean()
-    terms["clipping"] = (fused - inside).abs().mean()
-    labels = [cross_entropy(made.weather, sample.labels[:, 0])]
-    labels += [cross_entropy(made.faults[:, camera], sample.labels[:, 1 + camera]) for camera in (0, 1)]
-    terms["labels"] = torch.stack(labels).sum()
+    terms["clipping"] = _beyond(fused, visible, infrared).mean()
+    terms["labels"] = label_loss(made.weather, made.faults, sample.labels)
     loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
     return loss, {name: float(term.detach()) for name, term in terms.items()}
+
+
+def label_loss(weather: Tensor, faults: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropies of the weather and of both cameras' faults, summed. Shapes: [B, K], [B, 2, M], [B, 3]."""
+    losses = [cross_entropy(weather, labels[:, 0])]
+    losses += [cross_entropy(faults[:, camera], labels[:, 1 + camera]) for camera in (0, 1)]
+    return torch.stack(losses).sum()
+
+
+def _beyond(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """How far the picture goes into black or white, or beyond what the more extreme source shows."""
+    lowest = torch.minimum(visible, infrared).clamp_max(_MARGIN)
+    highest = torch.maximum(visible, infrared).clamp_min(1 - _MARGIN)
+    return (lowest - fused).clamp_min(0) + (fused - highest).clamp_min(0)

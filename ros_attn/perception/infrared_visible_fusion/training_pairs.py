@@ -14,8 +14,10 @@ from ros_attn.errors import RosAttnError
 from ros_attn.perception.infrared_visible_fusion.fast_model import FAULTS, WEATHER
 from ros_attn.values import Array
 
-SHARES = {"clear": 0.3, "weather": 0.5, "fault": 0.2}
+SHARES = {"clear": 0.25, "weather": 0.45, "fault": 0.3}
 """How often a sample is left clear, put into weather, or given a faulty camera."""
+NOISY, LARGEST_NOISE = 0.3, 5.0
+"""So many samples have noise of their own in both cameras, of up to this deviation in grey levels."""
 _CONTENT_FREE = ("black",)
 Pair = tuple[Array, Array]
 
@@ -37,14 +39,15 @@ class TrainingPairs:
     """Samples of ``side`` px; the same seed and index give the same sample.
 
     ``pairs``: visible [H, W, 3] uint8 RGB and infrared [H, W] uint8 by name. A crop is taken at 0.7 to 1.4 times the
-    size, mirrored half of the time; the infrared image may change its gain. A camera without any content (black) does
-    not count in the loss: then the other one is to be shown.
+    size, mirrored half of the time; the infrared image may change its gain, the visible one its gamma, and both their
+    sharpness, as other cameras would. A camera without any content (black) does
+    not count in the loss: then the other one is to be shown. ``weather`` False leaves the weather out, for ablations.
     """
 
-    def __init__(self, pairs: Mapping[str, Pair], side: int, seed: int) -> None:
+    def __init__(self, pairs: Mapping[str, Pair], side: int, seed: int, weather: bool = True) -> None:
         if not pairs:
             raise RosAttnError("There is no pair to train on; look at the folders that were named.")
-        self.pairs, self.side, self.seed = list(pairs.values()), side, seed
+        self.pairs, self.side, self.seed, self.weather = list(pairs.values()), side, seed, weather
 
     def sample(self, index: int) -> Sample:
         import cv2
@@ -64,19 +67,27 @@ class TrainingPairs:
         if rng.random() < 0.3:
             gain = rng.uniform(0.6, 1.4)
             infrared = np.clip(infrared.astype(np.float32) * gain, 0, 255).astype(np.uint8)
+        if rng.random() < 0.3:
+            bent = 255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6)
+            visible = np.rint(bent).astype(np.uint8)[visible]
+        if rng.random() < 0.2:
+            deviation = rng.uniform(0.4, 1.2)
+            visible, infrared = (cv2.GaussianBlur(x, (0, 0), deviation) for x in (visible, infrared))
 
         labels, weights = [0, 0, 0], [1.0, 1.0]
         seen = visible, infrared
         draw, severity = rng.random(), SEVERITIES[int(rng.integers(3))]
-        if draw < SHARES["weather"]:
+        if draw < SHARES["weather"] and self.weather:
             labels[0] = int(rng.integers(1, len(WEATHER)))
             seen = Degradation(WEATHER[labels[0]], severity, seed=int(rng.integers(2**31)))(visible, infrared)
-        elif draw < SHARES["weather"] + SHARES["fault"]:
+        elif SHARES["weather"] <= draw < SHARES["weather"] + SHARES["fault"]:
             camera, fault = int(rng.integers(2)), int(rng.integers(1, len(FAULTS)))
             labels[1 + camera] = fault
             sensor = ("visible", "infrared")[camera]
             seen = Degradation(FAULTS[fault], severity, sensor, seed=int(rng.integers(2**31)))(visible, infrared)
             weights[camera] = 0.0 if FAULTS[fault] in _CONTENT_FREE else 1.0
+        if rng.random() < NOISY:
+            seen = tuple(_noisy(x, rng.uniform(0, LARGEST_NOISE), rng) for x in seen)
         v, i, clean_v, clean_i = (_plane(_luma(x)) for x in (*seen, visible, infrared))
         return Sample(v, i, clean_v, clean_i, torch.tensor(weights), torch.tensor(labels))
 
@@ -84,6 +95,11 @@ class TrainingPairs:
         """Samples one above the other, [B, 1, N, N] and so on."""
         samples = [self.sample(index) for index in indices]
         return Sample(*(torch.stack(each) for each in zip(*(vars(x).values() for x in samples), strict=True)))
+
+
+def _noisy(image: Array, deviation: float, rng: np.random.Generator) -> Array:
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def _luma(image: Array) -> Array:

@@ -1,0 +1,139 @@
+"""The tables of docs/fusion.md, from what ``fusion_weather`` and ``fusion_video`` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+METRICS = ("Q_min", "VIF_min")
+
+
+def _load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _origin(results: dict[str, Any]) -> str:
+    origin = results["provenance"]
+    return f"*{origin['machine']}; {origin['date'][:10]}; commit {origin['commit']}.*"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], results: dict[str, Any]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    lines.insert(1, "|---" * len(head) + "|")
+    return "\n".join([*lines, "", _origin(results)])
+
+
+def _score(row: dict[str, Any], key: str) -> str:
+    mean, _, low, high = row[key]
+    return f"{mean:.3f} ± {(high - low) / 2:.3f}"
+
+
+def fusion_weather() -> str:
+    """Each set and condition: the model beside its best rival, and the share of the loss that it wins back."""
+    results = _load("fusion_weather")
+    [own] = results["checkpoints"]
+    rows = []
+    for name, methods in results["verdicts"]["clear"].items():
+        each, measured = methods[own], results["sets"][name]["clear"][own]
+        cells = [f"{name} ({measured['n']})", "clear"]
+        for key in METRICS:
+            rival = f"{each[key]['rival']:.3f} ({each[key]['best_rival']})"
+            cells += [_score(measured, key), rival, ""]
+        rows.append(tuple(cells))
+        for weather, found in results["verdicts"]["weather"][name].items():
+            measured = results["sets"][name][weather][own]
+            cells = ["", weather.replace("_", " ")]
+            for key in METRICS:
+                closed = found[key]["checkpoints"][own]
+                low, high = closed["interval"]
+                share = f"{closed['share']:.0%} ({low:.0%} to {high:.0%})"
+                cells += [
+                    _score(measured, key), f"{found[key]['rival']:.3f} ({found[key]['best_rival']})",
+                    share if closed["met"] else f"**{share}**",
+                ]  # fmt: skip
+            rows.append(tuple(cells))
+    head = (
+        "set (pairs)",
+        "weather",
+        *(f"{key}{part}" for key in METRICS for part in ("", ", best rival", ", share won back")),
+    )
+    return _table(head, rows, results)
+
+
+def fusion_clear() -> str:
+    """On how many of eight metrics the model is better than each rival on clear pairs, and whether that counts."""
+    results = _load("fusion_weather")
+    [own] = results["checkpoints"]
+    found = {name: methods[own] for name, methods in results["verdicts"]["clear"].items()}
+    rivals = list(dict.fromkeys(rival for each in found.values() for rival in each["rivals"]))
+    rows = [
+        (rival, *(_won(each["rivals"].get(rival)) for each in found.values()))
+        for rival in rivals
+    ]  # fmt: skip
+    for key, limit in (("excess_gradient", "4 %"), ("extra_clipping", "2 %")):
+        name = key.replace("_", " ")
+        rows.append((f"*{name}, at most {limit}*", *(f"{each[key]:.1%}" for each in found.values())))
+    return _table(("better than", *found), rows, results)
+
+
+def _won(against: dict[str, Any] | None) -> str:
+    return f"{against['better']}: {' '.join(against['in'])}" if against else ""
+
+
+def fusion_panel() -> str:
+    """The whole panel on clear pairs, every method that was run."""
+    results = _load("fusion_weather")
+    keys = (
+        "EN",
+        "SD",
+        "SF",
+        "MI",
+        "SCD",
+        "VIF",
+        "Qabf",
+        "SSIM",
+        "Q_min",
+        "VIF_min",
+        "excess_gradient",
+        "extra_clipping",
+    )
+    rows = [
+        (name, method, *(f"{row[key][0]:.3f}" for key in keys))
+        for name, conditions in results["sets"].items()
+        for method, row in conditions["clear"].items()
+    ]
+    return _table(("set", "method", *(key.replace("_", " ") for key in keys)), rows, results)
+
+
+def fusion_faults() -> str:
+    """Each fault of a camera: the fused picture, and the healthy camera's alone in brackets."""
+    results = _load("fusion_weather")
+    [own] = results["checkpoints"]
+    rows = []
+    for name, conditions in results["verdicts"]["faults"].items():
+        for fault, found in conditions.items():
+            each, alone = found["fused"][own], found["healthy_alone"]
+            cells = [f"{each[key]:.3f} ({alone[key]:.3f})" for key in alone]
+            cells = [
+                cell if key in each["not_worse"] else f"**{cell}**" for key, cell in zip(alone, cells, strict=True)
+            ]
+            rows.append((name, fault, *cells, f"{each['Q_healthy']:.3f}", f"{each['VIF_healthy']:.3f}"))
+    head = ("set", "fault", "Q_min", "VIF_min", "Qabf", "SSIM", "Q of the healthy", "VIF of the healthy")
+    return _table(head, rows, results)
+
+
+def fusion_video() -> str:
+    """Noise, a step of the temperature, and how many faults are named in time."""
+    results = _load("fusion_video")
+    found = results["summary"]
+    rows = [
+        ("noise of a still scene, fused beside the noisier input, mean (largest)",
+         f"{found['noise_ratio_mean']:.2f} ({found['noise_ratio_largest']:.2f})"),
+        ("a step of 20 % in the infrared levels: largest overshoot of the mean, in grey levels",
+         f"{found['overshoot_largest']:.2f}"),
+        ("something named in the second before, in which nothing was wrong", found["falsely_named"]),
+        *((f"{fault} named within 0.5 s", count) for fault, count in found["named_within_half_a_second"].items()),
+    ]  # fmt: skip
+    return _table(("what", "measured"), rows, results)
