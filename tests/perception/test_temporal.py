@@ -81,3 +81,11 @@ def test_a_gap_or_a_jump_back_starts_anew(stamp_ns: int) -> None:
     assert filtered.apply(small, stamp_ns + FRAME_NS) is small
     filtered.reset()
     assert filtered.apply(small, stamp_ns + 2 * FRAME_NS) is small
+
+
+def test_noise_that_begins_is_seen_at_once() -> None:
+    filtered, ramp = TemporalFilter(), np.add.outer(np.linspace(0, 200, 240), np.zeros(320)).astype(np.float32)
+    for k in range(6):
+        filtered.apply(noisy(ramp, 1.0 if k < 4 else 12.0, k), k * FRAME_NS)
+        assert filtered.estimate == pytest.approx(1.0 if k < 4 else 12.0, rel=0.35)
+    assert filtered.noise < 2.0

@@ -136,7 +136,8 @@ class InfraredVisibleFusion(Component):
             fused, trust = rule.fuse(levels, luma, coverage)
         else:
             picture = self._network().fuse(levels, luma, coverage)
-            self.watch.name(picture, visible.stamp_ns, {camera: each.noise for camera, each in self.filters.items()})
+            noise = {camera: each.estimate for camera, each in self.filters.items()}
+            self.watch.name(picture, visible.stamp_ns, noise)
             fused, trust = picture.fused, picture.trust
             if colour is not None:
                 # A picture lifted out of the dark wants its colours lifted as much.

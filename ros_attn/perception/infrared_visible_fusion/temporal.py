@@ -56,7 +56,9 @@ class TemporalFilter:
         self._last: Array | None = None
         self._frame: Array | None = None
         self.noise = 0.0
-        """Deviation of the noise in the last frame, in grey levels."""
+        """Deviation of the noise in the last frame, in grey levels, as far as it is believed."""
+        self.estimate = 0.0
+        """The same, not held back by the frames before."""
         self._stamp_ns = 0
 
     def reset(self) -> None:
@@ -69,13 +71,14 @@ class TemporalFilter:
             return last
         self._stamp_ns = stamp_ns
         before, self._frame = self._frame, image
-        noise = noise_deviation(image)
+        self.estimate = noise = noise_deviation(image)
         if last is None or before is None or last.shape != image.shape or not 0 < passed_ns <= LONGEST_GAP_NS:
             self._last, self.noise = image, max(noise, LEAST_NOISE)
             return image
         # The median of |N(0, 2 s^2)|. Texture raises one estimate, motion and a change of the light the other.
         between = float(np.median(cv2.absdiff(image, before)[::4, ::4])) / 0.954
-        self.noise = noise = max(min(noise, between, NOISE_RISE * self.noise), LEAST_NOISE)
+        self.estimate = min(noise, between)
+        self.noise = noise = max(min(self.estimate, NOISE_RISE * self.noise), LEAST_NOISE)
         change = cv2.boxFilter(cv2.absdiff(image, last), -1, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT_101)
         slope = LARGEST_MEMORY / ((MOVED - STILL) * noise)
         memory = np.clip(np.float32(slope * MOVED * noise) - np.float32(slope) * change, 0, np.float32(LARGEST_MEMORY))
