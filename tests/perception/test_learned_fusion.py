@@ -91,6 +91,20 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_paper_runs_from_its_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = presets.network("paper").eval()
+    presets.save("paper", model, tmp_path / "paper", {"data": [], "terms": "none"})
+    component = InfraredVisibleFusion(FusionParams(model="paper", weights=str(tmp_path / "paper"), denoise="off"))
+    visible, infrared = scene(0, "mono8", 1, 48, 64), scene(0, "mono8", 2, 48, 64)
+    fused = component.step(0, visible, infrared)["fused"]
+    assert isinstance(fused, Image)
+    with torch.inference_mode():
+        pair = (torch.from_numpy(x.data * np.float32(1 / 255))[None, None] for x in (visible, infrared))
+        expected = 255 * model(*pair).fused[0, 0].numpy()
+    assert np.abs(fused.data - np.clip(expected, 0, 255)).max() <= 1
+
+
 @pytest.mark.slow
 def test_a_network_that_exports_to_something_else_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

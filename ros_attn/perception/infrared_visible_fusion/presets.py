@@ -21,6 +21,8 @@ from ros_attn.perception.infrared_visible_fusion.learned import LEAST_SIDE, ONNX
 from ros_attn.perception.infrared_visible_fusion.paper_model import MaskGuidedFusion
 
 PRESETS: dict[str, type[nn.Module]] = {"fast": FastFusion, "paper": MaskGuidedFusion}
+FOR_CPU = ("fast",)
+"""Presets that are also written for ONNX Runtime."""
 OUTPUTS = ("fused", "mask", "weather", "faults")
 LARGEST_DIFFERENCE = 1e-4
 """An exported network that differs by more, in units of the full range or of a logit, is not written."""
@@ -50,7 +52,7 @@ def network(preset: str, without: Collection[Part] = ()) -> nn.Module:
 
 
 def save(preset: str, model: nn.Module, path: Path, training: Mapping[str, Any], overwrite: bool = False) -> None:
-    """Write a checkpoint of a preset with its ONNX file, once the latter was seen to give the same.
+    """Write a checkpoint of a preset; of ``fast`` with its ONNX file, once the latter was seen to give the same.
 
     ``training``: data and its terms, seed, steps, command. Raises CheckpointError as :func:`ros_attn.checkpoint.save`
     does, and where the exported network differs.
@@ -59,6 +61,9 @@ def save(preset: str, model: nn.Module, path: Path, training: Mapping[str, Any],
     tensors = {name: np.asarray(tensor) for name, tensor in model.state_dict().items()}
     params = {"preset": preset, "without": sorted(getattr(model, "without", ()))}
     config = {"class": type(model).__name__, "params": params, "training": dict(training)}
+    if preset not in FOR_CPU:
+        checkpoint.save(checkpoint.Checkpoint(config, tensors, contract()), path, overwrite)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) / ONNX
         export_onnx(model, exported)

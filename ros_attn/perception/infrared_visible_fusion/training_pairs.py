@@ -69,7 +69,7 @@ class TrainingPairs:
             infrared = np.clip(infrared.astype(np.float32) * gain, 0, 255).astype(np.uint8)
         if rng.random() < 0.3:
             bent = 255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6)
-            visible = np.rint(bent).astype(np.uint8)[visible]
+            visible = cv2.LUT(visible, np.rint(bent).astype(np.uint8))
         if rng.random() < 0.2:
             deviation = rng.uniform(0.4, 1.2)
             visible, infrared = (cv2.GaussianBlur(x, (0, 0), deviation) for x in (visible, infrared))
