@@ -41,12 +41,12 @@ class HistogramAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         half = x.shape[1] // 2
-        by_rows, row_order = x[:, :half].sort(-2, stable=True)
-        by_columns, column_order = by_rows.sort(-1, stable=True)
+        by_rows, row_order = x[:, :half].sort(dim=-2, stable=True)
+        by_columns, column_order = by_rows.sort(dim=-1, stable=True)
         q1, k1, q2, k2, v = (
             each.flatten(2) for each in self.expand(torch.cat((by_columns, x[:, half:]), 1)).chunk(5, 1)
         )
-        v, order = v.sort(-1, stable=True)
+        v, order = v.sort(dim=-1, stable=True)
         q1, k1, q2, k2 = (each.gather(-1, order) for each in (q1, k1, q2, k2))
         mixed = self._binned(q1, k1, v, boxes=True) * self._binned(q2, k2, v, boxes=False)
         out = self.project(torch.empty_like(mixed).scatter(-1, order, mixed).view(x.shape))
