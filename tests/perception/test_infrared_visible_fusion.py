@@ -275,7 +275,7 @@ def test_inverted_polarity_is_said_after_a_while_and_never_corrected() -> None:
 
 def test_missing_cameras_pass_through_and_are_flagged() -> None:
     visible, infrared = scene(5, "rgb8", 1), scene(7, "mono8", 2)
-    outputs, component = step(FusionParams(), visible, None)
+    outputs, component = step(FusionParams(model="rule"), visible, None)
     np.testing.assert_array_equal(outputs["fused"].data, visible.data)
     assert (outputs["trust"].data == 255).all()
     assert "infrared is missing" in component.health.snapshot()["infrared"]
