@@ -94,6 +94,7 @@ def _bag(options: Options, given: dict[str, Any], bag: BagReader) -> int:
         if key in Options.__dataclass_fields__
     }
     settings |= {"duration": None if options.duration == float("inf") else options.duration, "spec": spec}
+    replay.configure()
     recording = RunDirectory(path, replay, settings)
     journal = JournalWriter(path / "journal", graph, spec) if options.journal else None
     if journal is not None:

@@ -93,6 +93,7 @@ class Replay:
     undecodable: dict[str, tuple[int, str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        self._configured = False
         self.hosted = []
         for stage in self.graph.stages:
             runtime = Runtime(
@@ -140,10 +141,16 @@ class Replay:
 
     # -- the run ----------------------------------------------------------------------------------------
 
+    def configure(self) -> None:
+        """Load weights and warm up, once; before anything is written, so that what is missing leaves nothing behind."""
+        if not self._configured:
+            for each in self.hosted:
+                each.stage.component.configure()
+            self._configured = True
+
     def steps(self) -> Iterator[StepRecord]:
         """Run the bag; yields every step in the order in which its outputs come to be."""
-        for each in self.hosted:
-            each.stage.component.configure()
+        self.configure()
         start_ns = self.bag.start_ns + to_ns(self.start_s)
         stop_ns = None if self.duration_s == float("inf") else start_ns + to_ns(self.duration_s)
         self._push_statics(start_ns)

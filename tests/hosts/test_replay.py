@@ -226,6 +226,16 @@ def test_a_silent_camera_is_passed_through_and_flagged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(last.data, scene(0, "rgb8", seed=16).data)
 
 
+def test_a_component_that_cannot_start_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fusion_bag(tmp_path / "bag")
+    flags = ["--weights", str(tmp_path / "absent"), "--out", str(tmp_path / "run")]
+    assert main(["replay", str(tmp_path / "bag"), "infrared_visible_fusion", *flags]) == 1
+    assert "There is no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_existing_output_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fusion_bag(tmp_path / "bag")
     (tmp_path / "run").mkdir()

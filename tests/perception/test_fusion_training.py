@@ -193,6 +193,8 @@ def test_pairs_that_are_left_out(folder: Path, tmp_path: Path) -> None:
 def test_mistakes_are_answered(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RosAttnError, match="has no sub-folders vi and ir"):
         read_pairs((tmp_path,), ())
+    with pytest.raises(RosAttnError, match=r"There is no list .*absent\.txt of pairs to leave out"):
+        read_pairs((folder,), (tmp_path / "absent.txt",))
     assert main(["train", "infrared_visible_fusio"]) == 1
     assert "did you mean 'infrared_visible_fusion'" in capsys.readouterr().err
     assert main(["train", "infrared_visible_fusion", "--data", str(tmp_path / "none")]) == 1

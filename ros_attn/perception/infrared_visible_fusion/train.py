@@ -78,6 +78,9 @@ def read_pairs(folders: Sequence[Path], leave_out: Sequence[Path]) -> dict[str, 
 
     Raises RosAttnError for a folder without pairs, pairs of two sizes, or a list that names nothing.
     """
+    for path in leave_out:
+        if not path.is_file():
+            raise RosAttnError(f"There is no list {path} of pairs to leave out; check --leave-out.")
     excluded = {name.strip() for path in leave_out for name in path.read_text().splitlines() if name.strip()}
     excluded |= {Path(name).stem for name in excluded}
     found: dict[str, Pair] = {}
