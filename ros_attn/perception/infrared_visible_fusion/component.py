@@ -140,10 +140,7 @@ class InfraredVisibleFusion(Component):
             self.watch.name(picture, visible.stamp_ns, noise)
             fused, trust = picture.fused, picture.trust
             if colour is not None:
-                # A picture lifted out of the dark wants its colours lifted as much.
-                lift = float(np.clip(fused.mean() / max(float(luma.mean()), 1.0), 1.0, LARGEST_LIFT))
-                lifted = np.clip(np.rint((np.arange(256) - 128) * lift + 128), 0, 255).astype(np.uint8)
-                colour[..., 1:] = cv2.LUT(np.ascontiguousarray(colour[..., 1:]), lifted)
+                _lift_chroma(colour, float(fused.mean()) / max(float(luma.mean()), 1.0))
         return self._answer(visible, colour, fused, cv2.convertScaleAbs(trust, alpha=255))
 
     def aligned_infrared(
@@ -290,6 +287,13 @@ class InfraredVisibleFusion(Component):
             "fused": Image(visible.stamp_ns, picture, encoding, visible.frame_id),
             "trust": Image(visible.stamp_ns, trust, "mono8", visible.frame_id),
         }
+
+
+def _lift_chroma(ycrcb: Array, brighter: float) -> None:
+    """Strengthen the colours of a picture that was lifted out of the dark, as much as its brightness, in place."""
+    lift = min(max(brighter, 1.0), LARGEST_LIFT)
+    lifted = np.clip(np.rint((np.arange(256) - 128) * lift + 128), 0, 255).astype(np.uint8)
+    ycrcb[..., 1:] = cv2.LUT(np.ascontiguousarray(ycrcb[..., 1:]), lifted)
 
 
 def _visible_alone(visible: Image) -> Outputs:

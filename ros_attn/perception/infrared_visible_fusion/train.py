@@ -76,7 +76,7 @@ class Options:
 def read_pairs(folders: Sequence[Path], leave_out: Sequence[Path]) -> dict[str, Pair]:
     """The pairs of folders by folder and name, without those that a list leaves out.
 
-    Raises RosAttnError for a folder without pairs, pairs of two sizes, or a list that names nothing.
+    Raises RosAttnError for folders without pairs, images of two sizes or not of 8 bit, and a list that is not there.
     """
     for path in leave_out:
         if not path.is_file():
