@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
+from ros_attn.degrade.degradation import Degradation
 from ros_attn.diagnostics import ERROR, WARN, Health
 from ros_attn.perception.infrared_visible_fusion.camera_watch import CameraWatch, RepeatedFrames, Verdict, blank
 from ros_attn.perception.infrared_visible_fusion.component import FusionParams, InfraredVisibleFusion
@@ -114,3 +116,34 @@ def test_what_the_network_sees_becomes_figures_and_conditions() -> None:
         watch.name(picture, k * 100 * MS)
     assert health.figures == {"weather": "haze", "visible_fault": "none", "infrared_fault": "dirt"}
     assert health.snapshot() == {"infrared_fault": "infrared looks dirty: clean its window."}
+
+
+def textured(stamp_ns: int, encoding: str, seed: int) -> Image:
+    """A still scene in which a shift can be seen, with noise of its own in every frame."""
+    picture = scene(0, encoding, seed, 240, 320)
+    rng = np.random.default_rng([seed, stamp_ns])
+    blobs = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 1, (240, 320)), (0, 0), 3)
+    levels = 110 + 30 * blobs / blobs.std() + rng.normal(0, 1, (240, 320))
+    data = np.clip(levels, 0, 255).astype(np.uint8)
+    return replace(picture, stamp_ns=stamp_ns, data=np.stack([data] * 3, -1) if encoding == "rgb8" else data)
+
+
+def test_a_knock_and_dirt_are_said_until_only_one_camera_is_left() -> None:
+    """On ``model=rule``, whose node has no network to ask."""
+    component = InfraredVisibleFusion(FusionParams(model="rule"))
+    dirt = Degradation("dirt", "heavy", "visible", seed=1)
+    for k in range(20):
+        visible, infrared = textured(k * 100 * MS, "rgb8", 0), textured(k * 100 * MS, "mono8", 1)
+        if k >= 6:
+            infrared = replace(infrared, data=np.roll(infrared.data, (-3, 6), (0, 1)))
+        if k >= 12:
+            visible = replace(visible, data=dirt(visible.data, infrared.data)[0])
+        component.step(visible.stamp_ns, visible, infrared)
+        said = component.health.snapshot()
+        assert ("registration" in said) == (k >= 8) and ("visible_fault" in said) == (k >= 14), k
+    assert "infrared was knocked: its picture jumped 6 px right and 3 px up" in said["registration"]
+    assert said["visible_fault"] == "visible looks dirty: clean its window."
+    assert component.health.figures["visible_fault"] == "dirt"
+    component.step(2000 * MS, textured(2000 * MS, "rgb8", 0), None)
+    assert list(component.health.snapshot()) == ["infrared"]
+    assert component.health.figures["visible_fault"] == "unknown"

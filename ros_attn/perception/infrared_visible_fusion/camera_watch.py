@@ -1,4 +1,4 @@
-"""Whether a camera can be believed: frozen, blank, or with a fault that the network sees."""
+"""Whether a camera can be believed: frozen, blank, suddenly different, or with a fault that the network sees."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from ros_attn.diagnostics import Health
 from ros_attn.perception.infrared_visible_fusion.learned import Picture
 from ros_attn.perception.infrared_visible_fusion.registration_check import RegistrationCheck
+from ros_attn.perception.infrared_visible_fusion.sudden_change import Found, SuddenChange
 from ros_attn.values import Array, Image
 
 CAMERAS = ("visible", "infrared")
@@ -105,9 +106,21 @@ class CameraWatch:
         self.weather = Verdict("clear")
         self.faults = {camera: Verdict("none") for camera in CAMERAS}
         self.registration = RegistrationCheck()
+        self.sudden = SuddenChange()
+        self.found: dict[str, Found | None] = {}
 
     def reset(self) -> None:
-        for part in (*self.repeated.values(), self.weather, *self.faults.values(), self.registration):
+        for part in (*self.repeated.values(), self.weather, *self.faults.values(), self.registration, self.sudden):
+            part.reset()
+        self.found = {}
+
+    def pause(self) -> None:
+        """Say nothing of weather, faults and registration while only one camera is used: nobody looks for them."""
+        for key in ("registration", *(f"{camera}_fault" for camera in CAMERAS)):
+            self.health.clear(key)
+        for key in {"weather", *(f"{camera}_fault" for camera in CAMERAS)} & set(self.health.figures):
+            self.health.figures[key] = "unknown"
+        for part in (self.weather, *self.faults.values(), self.registration):
             part.reset()
 
     def silent(self, cameras: Mapping[str, tuple[Image, Array]]) -> str | None:
@@ -130,22 +143,39 @@ class CameraWatch:
                 found = found or camera
         return found
 
+    def changed(self, images: Mapping[str, tuple[Array, int]]) -> None:
+        """Look for what befell one camera alone; ``images`` by camera, grey levels [H, W] and the stamp in ns."""
+        self.found = self.sudden.observe(images)
+
     def compare(self, infrared: Array, visible: Array, stamp_ns: int) -> None:
         """Whether both images [H, W], in the visible camera's pixels, still fit."""
         shift = self.registration.observe(infrared, visible, stamp_ns)
-        right, down = shift or (0.0, 0.0)
-        self._say("registration", shift is not None, f"infrared lies about {right:.0f} px right and {down:.0f} px down "
-                  "of where visible has the same edges: calibrate the pair again.")  # fmt: skip
+        knocked = {camera: found for camera, found in self.found.items() if found and found.kind == "shifted"}
+        if shift is not None:
+            sentence = (f"infrared lies about {_by(*shift)} from where visible has the same edges: calibrate the pair "
+                        "again.")  # fmt: skip
+        else:
+            sentence = " ".join(
+                f"{camera} was knocked: its picture jumped {_by(*found.moved_px)} while the other camera's stood; put "
+                "it back or calibrate the pair again."
+                for camera, found in knocked.items()
+            )
+        self._say("registration", bool(sentence), sentence)
 
-    def name(self, picture: Picture, stamp_ns: int, noise: Mapping[str, float] = _UNKNOWN) -> None:
-        """Weather and faults as a learned model sees them; ``noise`` by camera, in grey levels, as far as it is known.
+    def name(self, picture: Picture | None, stamp_ns: int, noise: Mapping[str, float] = _UNKNOWN) -> None:
+        """Name the weather and the cameras' faults.
 
-        The model sees images that the filter over time has cleaned, so noise is named by its own figure, too.
+        ``picture`` is a learned model's, which gives its opinion; None without one. ``noise`` by camera, in grey
+        levels, as far as it is known: the model sees images that the filter over time has cleaned.
         """
-        self.health.figures["weather"] = self.weather.observe(picture.weather, stamp_ns) or "clear"
+        if picture is not None:
+            self.health.figures["weather"] = self.weather.observe(picture.weather, stamp_ns) or "clear"
         for camera, verdict in self.faults.items():
-            fault = verdict.observe(picture.faults[camera], stamp_ns)
-            if not fault and noise.get(camera, 0.0) > NOISY_FROM:
+            fault = verdict.observe(picture.faults[camera], stamp_ns) if picture is not None else ""
+            found = self.found.get(camera)
+            if found is not None and found.kind in _ADVICE:
+                fault = found.kind
+            elif not fault and noise.get(camera, 0.0) > NOISY_FROM:
                 fault = "noise"
             self.health.figures[f"{camera}_fault"] = fault or "none"
             self._say(f"{camera}_fault", fault in _ADVICE, f"{camera} {_ADVICE.get(fault, '')}.")
@@ -157,3 +187,10 @@ class CameraWatch:
             self.health.error(key, sentence)
         else:
             self.health.warn(key, sentence)
+
+
+def _by(right: float, down: float) -> str:
+    """``6 px right and 3 px up``."""
+    return (
+        f"{abs(right):.0f} px {'left' if right < 0 else 'right'} and {abs(down):.0f} px {'up' if down < 0 else 'down'}"
+    )

@@ -37,8 +37,9 @@ class InfraredVisibleFusion(Component):
     both in the visible camera's pixels and with its stamp and frame.
 
     A camera that is missing arrives as None: the other passes through and a condition says so. The same happens with
-    one that repeats its picture while the other goes on, or that shows nothing. Learned models also name noise,
-    saturation and dirt, which they mend as far as they can, and the weather, as figures of the diagnostics.
+    one that repeats its picture while the other goes on, or that shows nothing. While the robot stands, dirt,
+    saturation and knocks that befall one camera are named; learned models also name noise, saturation and dirt, which
+    they mend as far as they can, and the weather, as figures of the diagnostics.
 
     Source: two inputs and a mask as in AMG-Fuse (arXiv 2606.26812); the rule, watching and the filter over time are
     ours.
@@ -115,28 +116,30 @@ class InfraredVisibleFusion(Component):
         self._flag("visible", visible is None, "infrared")
         self._flag("infrared", infrared is None, "visible")
         levels = None if infrared is None else self._levels(infrared, now_ns)
-        if visible is None:
+        if visible is None or infrared is None or levels is None:
+            self.watch.pause()
+            if visible is not None:
+                return _visible_alone(visible)
             return {} if levels is None or infrared is None else self._infrared_alone(levels, infrared)
-        if levels is None or infrared is None:
-            return _visible_alone(visible)
         colour, luma = _colour_and_luma(visible)
         self._in_colour = colour is not None
         luma = luma.astype(np.float32)
         silent = self.watch.silent({"visible": (visible, luma), "infrared": (infrared, levels)})
-        if silent == "infrared":
-            return _visible_alone(visible)
-        if silent == "visible":
-            return self._infrared_alone(levels, infrared)
+        if silent is not None:
+            self.watch.pause()
+            return _visible_alone(visible) if silent == "infrared" else self._infrared_alone(levels, infrared)
+        self.watch.changed({"visible": (luma, visible.stamp_ns), "infrared": (levels, infrared.stamp_ns)})
         if self.params.denoise == "on" or (self.params.denoise == "auto" and self.params.model != "rule"):
             levels = self.filters["infrared"].apply(levels, infrared.stamp_ns)
             luma = self.filters["visible"].apply(luma, visible.stamp_ns)
         levels, coverage = self._in_visible_pixels(levels, luma.shape, visible_info, infrared_info, T_infrared_visible)
         self.watch.compare(levels, luma, visible.stamp_ns)
+        noise = {camera: each.estimate for camera, each in self.filters.items()}
         if self.params.model == "rule":
             fused, trust = rule.fuse(levels, luma, coverage)
+            self.watch.name(None, visible.stamp_ns, noise)
         else:
             picture = self._network().fuse(levels, luma, coverage)
-            noise = {camera: each.estimate for camera, each in self.filters.items()}
             self.watch.name(picture, visible.stamp_ns, noise)
             fused, trust = picture.fused, picture.trust
             if colour is not None:
