@@ -2,8 +2,8 @@
 that come degraded.
 
 The condition of a set (``clear``, a weather, a fault) changes what a method sees, never what it is scored against: the
-clean infrared image and the luma of the clean visible one. A degradation is of severity medium and seeded with the
-image's place in the sorted set, so each image has its own rain and a rerun has the same.
+clean infrared image and the luma of the clean visible one. A degradation is of severity medium where its name says no
+other, and seeded with the image's place in the sorted set, so each image has its own rain and a rerun has the same.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ FAULTS = (
     "infrared dirt",
     "infrared black",
     "infrared misaligned",
+    "infrared misaligned:light",
+    "infrared misaligned:heavy",
 )
 CONDITIONS = (CLEAR, *WEATHER, *FAULTS)
 
@@ -72,14 +74,15 @@ def conditions_of(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 def slug(condition: str) -> str:
     """A condition as the name of a file or folder: ``visible_noise``."""
-    return condition.replace(" ", "_")
+    return condition.replace(" ", "_").replace(":", "_")
 
 
 class Source:
     """One set under one condition, its pairs read as they are asked for."""
 
     def __init__(self, data: Path, name: str, condition: str) -> None:
-        self._degradation = None if name in DEGRADED or condition == CLEAR else f"{condition}:{SEVERITY}"
+        severity = "" if ":" in condition else f":{SEVERITY}"
+        self._degradation = None if name in DEGRADED or condition == CLEAR else condition + severity
         if name in DEGRADED:
             these = DEGRADED[name]
             parts = (these.infrared, these.visible, these.clean_infrared, these.clean_visible)
