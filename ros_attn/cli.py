@@ -8,7 +8,7 @@ import sys
 VERBS = {
     "replay": "run components over a bag, without ROS: outputs, metrics and a summary",
     "evaluate": "score a run (or compare two) and write an HTML report",
-    "convert": "make a bag from image pairs or KITTI raw, and image pairs from a bag",
+    "convert": "make a bag from image pairs or KITTI raw, image pairs from a bag, and a copy in bad weather",
     "info": "say what is in a bag",
     "demo": "render a drive, replay it, write the report: everything in one go",
     "node": "run components as rclpy lifecycle nodes",

@@ -52,7 +52,7 @@ RULES = {
     "hosts.ros": rule(f"hosts hosts.ros core numpy rclpy {MESSAGES}"),
     "hosts.sim": rule("hosts hosts.sim core sim numpy"),
     "evaluate": rule("evaluate hosts core numpy yaml", "cv2 scipy jinja2 markupsafe"),
-    "convert": rule("convert core numpy", "cv2"),
+    "convert": rule("convert degrade core numpy", "cv2"),
     # A verb is imported when it is used: what only some runs of it need is imported when they need it.
     "commands": rule(
         "commands core hosts evaluate convert tyro yaml tqdm numpy", "* hosts.ros hosts.sim sim train kernels"
