@@ -126,13 +126,14 @@ def measure_fault(component: InfraredVisibleFusion, pair: Pair, fault: str, came
     for k, _, conditions in played(component, 21, camera):
         if k < 10:
             false |= set(conditions)
-        elif named_s is None and wanted in conditions and (key != "fault" or _says(conditions[wanted], fault)):
+        elif named_s is None and (_says(conditions, camera_name, fault) if key == "fault" else wanted in conditions):
             named_s = (k - 10) * PERIOD_NS / 1e9
     return {"named_s": named_s, "false": sorted(false)}
 
 
-def _says(sentence: str, fault: str) -> bool:
-    return {"noise": "is noisy", "saturated": "is saturated", "dirt": "looks dirty"}[fault] in sentence
+def _says(conditions: dict[str, str], camera: str, fault: str) -> bool:
+    words = {"noise": "is noisy", "saturated": "is saturated", "dirt": "looks dirty"}[fault]
+    return any(key.startswith(camera) and words in sentence for key, sentence in conditions.items())
 
 
 def run(data: Path, every: int, params: FusionParams) -> dict[str, Any]:

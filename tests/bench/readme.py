@@ -22,7 +22,15 @@ from tests.bench.kernel_tables import (
     kernels_structure,
     kernels_tanh,
 )
-from tests.bench.weather_tables import fusion_clear, fusion_faults, fusion_panel, fusion_video, fusion_weather
+from tests.bench.weather_tables import (
+    fusion_clear,
+    fusion_detection,
+    fusion_faults,
+    fusion_panel,
+    fusion_seeds,
+    fusion_video,
+    fusion_weather,
+)
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -107,7 +115,16 @@ PAGES: dict[str, Tables] = {
     "README.md": {"fusion_sets": fusion_sets, "speed": speed, "kernels_cpu": kernels_cpu},
     "docs/results.md": {"all_fusion_sets": all_fusion_sets},
     "docs/fusion.md": {
-        table.__name__: table for table in (fusion_weather, fusion_clear, fusion_panel, fusion_faults, fusion_video)
+        table.__name__: table
+        for table in (
+            fusion_weather,
+            fusion_seeds,
+            fusion_clear,
+            fusion_panel,
+            fusion_faults,
+            fusion_video,
+            fusion_detection,
+        )
     },
     "ros_attn/perception/infrared_visible_fusion/weights/fast/README.md": {"fusion_weather": fusion_weather},
     "docs/kernels.md": {

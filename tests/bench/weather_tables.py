@@ -1,4 +1,4 @@
-"""The tables of docs/fusion.md, from what ``fusion_weather`` and ``fusion_video`` wrote."""
+"""The tables of docs/fusion.md, from what ``fusion_weather``, ``fusion_video`` and ``fusion_detection`` wrote."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("Q_min", "VIF_min")
+SHOWN_HAZE = ("0.0", "0.04", "0.12")
+LEARNED = ("SeAFusion", "SAGE", "LUT-Fuse", "U2Fusion", "IFCNN", "DenseFuse", "TarDAL")
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -30,10 +32,15 @@ def _score(row: dict[str, Any], key: str) -> str:
     return f"{mean:.3f} ± {(high - low) / 2:.3f}"
 
 
+def _shipped(results: dict[str, Any]) -> str:
+    """The checkpoint that was named first; the others are its training with other seeds."""
+    return next(iter(results["checkpoints"]))
+
+
 def fusion_weather() -> str:
     """Each set and condition: the model beside its best rival, and the share of the loss that it wins back."""
     results = _load("fusion_weather")
-    [own] = results["checkpoints"]
+    own = _shipped(results)
     rows = []
     for name, methods in results["verdicts"]["clear"].items():
         each, measured = methods[own], results["sets"][name]["clear"][own]
@@ -65,7 +72,7 @@ def fusion_weather() -> str:
 def fusion_clear() -> str:
     """On how many of eight metrics the model is better than each rival on clear pairs, and whether that counts."""
     results = _load("fusion_weather")
-    [own] = results["checkpoints"]
+    own = _shipped(results)
     found = {name: methods[own] for name, methods in results["verdicts"]["clear"].items()}
     rivals = list(dict.fromkeys(rival for each in found.values() for rival in each["rivals"]))
     rows = [
@@ -80,6 +87,29 @@ def fusion_clear() -> str:
 
 def _won(against: dict[str, Any] | None) -> str:
     return f"{against['better']}: {' '.join(against['in'])}" if against else ""
+
+
+def fusion_seeds() -> str:
+    """What another seed of the training changes, the shipped weights first."""
+    results = _load("fusion_weather")
+    seeds = list(results["checkpoints"])
+    rows = []
+    for name, methods in results["verdicts"]["clear"].items():
+        won = {
+            rival: " ".join(str(methods[seed]["rivals"][rival]["better"]) for seed in seeds)
+            for rival in methods[seeds[0]]["rivals"] if rival in LEARNED
+        }  # fmt: skip
+        figures = [" ".join(f"{methods[seed][key]['own']:.3f}" for seed in seeds) for key in METRICS]
+        rows.append((name, "clear", figures[0], "", figures[1], "", "; ".join(f"{k} {v}" for k, v in won.items())))
+        for weather, found in results["verdicts"]["weather"][name].items():
+            cells = []
+            for key in METRICS:
+                each = [found[key]["checkpoints"][seed] for seed in seeds]
+                shares = (f"{row['share']:.0%}" if row["met"] else f"**{row['share']:.0%}**" for row in each)
+                cells += [" ".join(f"{row['own']:.3f}" for row in each), " ".join(shares)]
+            rows.append(("", weather.replace("_", " "), *cells, ""))
+    head = ("set", "weather", *(f"{key}{part}" for key in METRICS for part in ("", ", share won back")), "better of 8")
+    return _table(head, rows, results)
 
 
 def fusion_panel() -> str:
@@ -110,7 +140,7 @@ def fusion_panel() -> str:
 def fusion_faults() -> str:
     """Each fault of a camera: the fused picture, and the healthy camera's alone in brackets."""
     results = _load("fusion_weather")
-    [own] = results["checkpoints"]
+    own = _shipped(results)
     rows = []
     for name, conditions in results["verdicts"]["faults"].items():
         for fault, found in conditions.items():
@@ -122,6 +152,24 @@ def fusion_faults() -> str:
             rows.append((name, fault, *cells, f"{each['Q_healthy']:.3f}", f"{each['VIF_healthy']:.3f}"))
     head = ("set", "fault", "Q_min", "VIF_min", "Qabf", "SSIM", "Q of the healthy", "VIF of the healthy")
     return _table(head, rows, results)
+
+
+def fusion_detection() -> str:
+    """Average precision by class, method and visibility; the best of each column is bold."""
+    results = _load("fusion_detection")
+    found = results["measures"]["average precision"]
+    columns = [(kind, beta) for kind in found for beta in SHOWN_HAZE]
+    drawn = {column: found[column[0]][column[1]]["methods"] for column in columns}
+    rows = []
+    for method in drawn[columns[0]]:
+        cells = []
+        for methods in drawn.values():
+            value, low, high = methods[method]
+            cell = f"{value:.2f} ({low:.2f} to {high:.2f})"
+            cells.append(f"**{cell}**" if value == max(each[0] for each in methods.values()) else cell)
+        rows.append((method, *cells))
+    seen = {beta: f"{metres:.0f} m" if metres else "clear" for beta, metres in results["visibility_m"].items()}
+    return _table(("", *(f"{kind}, {seen[beta]}" for kind, beta in columns)), rows, results)
 
 
 def fusion_video() -> str:

@@ -105,6 +105,8 @@ def test_a_blank_camera_is_left_out() -> None:
     assert isinstance(outputs["fused"], Image)
     np.testing.assert_array_equal(outputs["fused"].data, visible.data)
     assert component.health.level == WARN and "infrared shows nothing" in component.health.snapshot()["infrared_blank"]
+    component.step(1, visible, replace(infrared, data=np.full_like(infrared.data, 255), stamp_ns=1))
+    assert "infrared is saturated all over" in component.health.snapshot()["infrared_blank"]
 
 
 def test_what_the_network_sees_becomes_figures_and_conditions() -> None:

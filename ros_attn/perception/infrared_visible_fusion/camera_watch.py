@@ -19,6 +19,7 @@ CAMERAS = ("visible", "infrared")
 FROZEN_REPEATS = 2
 BLANK_SPREAD = 1.0
 """A picture of less deviation, in grey levels, shows nothing."""
+WHITE = 250.0
 SMOOTHING_S = 0.15
 NAMED_FROM, NAMED_UNTIL = 0.6, 0.4
 NOISY_FROM = 8.0
@@ -138,7 +139,9 @@ class CameraWatch:
             nothing = dark[camera] and not dark[other]
             self._say(f"{camera}_frozen", stuck, f"{camera} repeats one picture, as a frozen camera does; {other} "
                       "passes through alone. Restart its driver.", serious=True)  # fmt: skip
-            self._say(f"{camera}_blank", nothing, f"{camera} shows nothing; {other} passes through alone.")
+            white = nothing and float(cameras[camera][1][::4, ::4].mean()) >= WHITE
+            why = "is saturated all over: lower its gain or exposure" if white else "shows nothing"
+            self._say(f"{camera}_blank", nothing, f"{camera} {why}; {other} passes through alone.")
             if stuck or nothing:
                 found = found or camera
         return found
