@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import multiprocessing
 import os
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import repeat
 from pathlib import Path
@@ -228,21 +228,22 @@ def code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:12]
 
 
-def kept(path: Path, make: Callable[[], Any]) -> Any:
-    """What is in a file, or what ``make`` makes, then in the file."""
+def kept(path: Path, make: Callable[[], Tallies]) -> Tallies:
+    """The tallies in a file, or what ``make`` makes, then in the file."""
     if not path.is_file():
-        made, part = make(), path.with_suffix(".part")
+        rows, part = [[*key, asdict(row)] for key, row in make().items()], path.with_suffix(".part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(pickle.dumps(made))
+        part.write_text(json.dumps(rows), encoding="utf-8")
         part.rename(path)
-    return pickle.loads(path.read_bytes())
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {(beta, kind, name): Tally(**row) for beta, kind, name, row in rows}
 
 
 def one_drive(seed: int, detector: Detector, checkpoints: Sequence[tuple[str, Path]], cache: Path) -> Tallies:
     """What all methods find on a drive; only what is not kept is looked for."""
     methods = [Method(name, fuse) for name, fuse in RULES.items()]
     methods += [learned(name, path) for name, path in checkpoints]
-    paths = [cache / f"{seed}-{slug(method.name)}-{method.version[:12]}.pickle" for method in methods]
+    paths = [cache / f"{seed}-{slug(method.name)}-{method.version[:12]}.json" for method in methods]
     missing = {method.name: method.fuse for method, path in zip(methods, paths, strict=True) if not path.is_file()}
     found = tally(seed, detector, missing) if missing else {}
     rows: Tallies = {}
@@ -257,8 +258,8 @@ def run(checkpoints: Sequence[tuple[str, Path]], workers: int, cache: Path) -> d
     began, cache = time.perf_counter(), cache / code()
     # Not forked: a GL context belongs to the process that made it.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        taught = kept(cache / "samples.pickle", lambda: [s for d in pool.map(samples, TRAINING_DRIVES) for s in d])
-        detector = kept(cache / "detector.pickle", lambda: train(taught))
+        taught = [sample for drive in pool.map(samples, TRAINING_DRIVES) for sample in drive]
+        detector = train(taught)
         print(f"detector trained on {len(taught)} pictures, {time.perf_counter() - began:.0f} s", flush=True)
         drives: list[Tallies] = []
         alike = (repeat(detector), repeat(checkpoints), repeat(cache))
