@@ -166,7 +166,7 @@ class SuddenChange:
     saturation last until they are gone from the picture, a shift until the picture is back or until ``reset``.
 
     A robot that moves shows nothing of this kind: both pictures change. Nor does dirt that was there from the start,
-    or that comes by and by.
+    or that comes by and by, nor a shift of less than half a percent of the width (6 px of 1280).
 
     Images [H, W] in grey levels, by camera. Source: ours; phase correlation is Kuglin & Hines 1975.
     """
