@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
 from ros_attn.component import Component
 from ros_attn.errors import RosAttnError, listed, meant
 
+_SUBCLASS = re.compile(r"^class \w+\([^)]*\bComponent\b", re.MULTILINE)
 PACKAGES = ("ros_attn.perception", "ros_attn.control")
 
 
@@ -21,9 +23,20 @@ def built_in() -> dict[str, str]:
         paths = importlib.import_module(package).__path__
         for _, name, is_package in pkgutil.iter_modules(paths):
             module = f"{package}.{name}.component" if is_package else f"{package}.{name}"
-            if importlib.util.find_spec(module) is not None:
+            if _defines_a_component(module):
                 found[name] = module
     return found
+
+
+def _defines_a_component(module: str) -> bool:
+    """Whether a module's source has a subclass of Component: parts that components share lie beside them.
+
+    Nothing is imported for that, since some components need packages that others do without.
+    """
+    spec = importlib.util.find_spec(module)
+    source = getattr(spec.loader, "get_source", None) if spec is not None else None
+    text = source(module) if source is not None else None
+    return text is not None and _SUBCLASS.search(text) is not None
 
 
 def find(name: str) -> type[Component]:

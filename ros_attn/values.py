@@ -186,6 +186,13 @@ class Text(Value):
 
 
 @dataclass(frozen=True, eq=False)
+class Flag(Value):
+    """A std_msgs/Bool."""
+
+    data: bool
+
+
+@dataclass(frozen=True, eq=False)
 class DiagnosticStatus:
     """One line of diagnostics; ``level`` 0 OK, 1 WARN, 2 ERROR, 3 STALE."""
 

@@ -26,6 +26,7 @@ from ros_attn.values import (
     CameraInfo,
     Diagnostics,
     DiagnosticStatus,
+    Flag,
     FloatArray,
     Image,
     Imu,
@@ -105,6 +106,7 @@ VALUES: dict[str, Value] = {
     ),
     "std_msgs/msg/Float64MultiArray": FloatArray(ARRIVAL, _random(6), (("row", 2, 6), ("col", 3, 3))),
     "std_msgs/msg/String": Text(ARRIVAL, "grüße, 世界"),
+    "std_msgs/msg/Bool": Flag(ARRIVAL, True),
     "diagnostic_msgs/msg/DiagnosticArray": Diagnostics(
         STAMP,
         (DiagnosticStatus(2, "imu", "late", "hw0", {"age": "41 ms", "": "x"}), DiagnosticStatus(0, "", "")),
@@ -152,6 +154,13 @@ def test_ros_arrays_are_array_array() -> None:
     assert isinstance(encode(VALUES["sensor_msgs/msg/PointCloud2"], factory).data, array)
     assert encode(VALUES["sensor_msgs/msg/JointState"], factory).effort == array("d", [3.0, -4.0])
     assert encode(Text(0, "a"), factory).data == "a"
+
+
+def test_a_flag_is_true_or_false(store: Any, messages: RosbagsMessages) -> None:
+    for data in (True, False):
+        raw = store.serialize_cdr(encode(Flag(0, data), messages), "std_msgs/msg/Bool")
+        again = decode(store.deserialize_cdr(raw, "std_msgs/msg/Bool"), "std_msgs/msg/Bool", 7)
+        assert isinstance(again, Flag) and again.data is data and again.stamp_ns == 7
 
 
 def test_absent_ros_package_is_a_sentence() -> None:

@@ -19,7 +19,8 @@ from ros_attn.evaluate.fusion_metrics import measure
 from ros_attn.evaluate.grey import luma, read_luma
 from ros_attn.perception.infrared_visible_fusion.rule import fuse
 from ros_attn.values import Array
-from tests.bench import fusion_weather
+from tests.bench import fusion_ablations, fusion_weather
+from tests.bench.fusion_ablations import ablations
 from tests.bench.fusion_weather_verdicts import KEYS, published, statistics, verdicts
 from tests.images import scene
 
@@ -246,3 +247,29 @@ def test_show_prints_the_verdicts(pairs: Path, capsys: pytest.CaptureFixture[str
     assert shown.strip() in printed
     for title in ("means over images, sets", "clear, beside the best rival", "weather, share", "faults, beside"):
         assert title in shown
+
+
+def test_ablation_is_a_difference_image_by_image() -> None:
+    def figures(*values: float) -> dict[str, dict[str, float]]:
+        return {str(k): {"Q_min": value, "VIF_min": 2 * value} for k, value in enumerate(values)}
+
+    rows = {
+        "TNO": {
+            "clear": {"full": figures(0.2, 0.4), "half": figures(0.1, 0.4)},
+            "rain": {"full": figures(0.2, 0.3), "half": figures(0.2, 0.1)},
+            "snow": {"full": figures(0.1, 0.1), "half": figures(0.1, 0.1)},
+        },
+        "MSRS": {"clear": {"full": figures(0.9), "half": figures(0.7)}},
+    }
+    found = ablations(rows, ["full", "half"])
+    assert list(found) == ["clear", "weather"]
+    assert found["clear"]["Q_min"]["full"]["mean"] == pytest.approx(0.5)
+    assert found["clear"]["Q_min"]["full"]["difference"] == [0, 0, 0, 0]
+    assert found["clear"]["VIF_min"]["half"]["difference"][0] == pytest.approx(2 * (-0.1 - 0.2) / 3)
+    mean, _, low, high = found["weather"]["Q_min"]["half"]["difference"]
+    assert mean == pytest.approx((0 - 0.1) / 2) and low == pytest.approx(-0.1) and high == pytest.approx(0)
+
+
+def test_ablations_want_a_whole_model_and_a_variant() -> None:
+    with pytest.raises(RosAttnError, match="at least one variant"):
+        fusion_ablations.main(["--checkpoint", "full=runs/x"])

@@ -43,6 +43,7 @@ _CODECS: dict[str, _Codec] = {
         values.FloatArray, standard.decode_float_array, standard.encode_float_array
     ),
     "std_msgs/msg/String": _Codec(values.Text, standard.decode_text, standard.encode_text),
+    "std_msgs/msg/Bool": _Codec(values.Flag, standard.decode_flag, standard.encode_flag),
     "diagnostic_msgs/msg/DiagnosticArray": _Codec(
         values.Diagnostics, standard.decode_diagnostics, standard.encode_diagnostics
     ),

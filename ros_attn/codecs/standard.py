@@ -1,4 +1,4 @@
-"""Number arrays, text and diagnostics <-> values."""
+"""Number arrays, text, flags and diagnostics <-> values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ros_attn.codecs.factories import MessageFactory
 from ros_attn.codecs.fields import floats, header_message, stamp_ns
 from ros_attn.errors import MessageError
-from ros_attn.values import Diagnostics, DiagnosticStatus, FloatArray, Text
+from ros_attn.values import Diagnostics, DiagnosticStatus, Flag, FloatArray, Text
 
 
 def decode_float_array(message: Any, arrival_ns: int) -> FloatArray:
@@ -40,6 +40,16 @@ def decode_text(message: Any, arrival_ns: int) -> Text:
 def encode_text(value: Text, factory: MessageFactory, msgtype: str) -> Any:
     """``std_msgs/String``."""
     return factory.message(msgtype, data=value.data)
+
+
+def decode_flag(message: Any, arrival_ns: int) -> Flag:
+    """``std_msgs/Bool``: no header, so it is about its arrival."""
+    return Flag(arrival_ns, bool(message.data))
+
+
+def encode_flag(value: Flag, factory: MessageFactory, msgtype: str) -> Any:
+    """``std_msgs/Bool``."""
+    return factory.message(msgtype, data=bool(value.data))
 
 
 def decode_diagnostics(message: Any, arrival_ns: int) -> Diagnostics:

@@ -192,14 +192,9 @@ def _check(source: Source, cache: Cache, where: str) -> None:
         )
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All sets and conditions asked for, with their verdicts."""
-    methods = [Method(name, fuse) for name, fuse in RULES.items()]
-    checkpoints = [learned(name, path) for name, path in arguments.checkpoint]
+def measured(arguments: argparse.Namespace, methods: list[Method], peers: dict[str, Path]) -> Rows:
+    """The figures of methods and peers on the ``--sets`` under the ``--conditions``."""
     reference = Method(ON_CLEAN, _rule, on_clean=True)
-    names = [*RULES, *(name for name, _ in (*arguments.checkpoint, *arguments.peer)), ON_CLEAN]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise RosAttnError(f"{listed(doubled)} names two methods; give each --checkpoint and --peer a name of its own.")
     rows: Rows = {}
     for name in arguments.sets:
         known: dict[tuple[str, str], dict[str, float]] = {}
@@ -209,10 +204,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             where = f"{name}, {condition}"
             source = Source(arguments.data, name, condition)
             cache = Cache(arguments.cache / name / f"{slug(condition)}.jsonl", known)
-            peers = {peer: folder / name / slug(condition) for peer, folder in arguments.peer}
-            asked = [*methods, *checkpoints, *([reference] if name in DEGRADED else [])]
-            rows.setdefault(name, {})[condition] = score(source, cache, asked, peers, where)
+            made = {peer: folder / name / slug(condition) for peer, folder in peers.items()}
+            asked = [*methods, *([reference] if name in DEGRADED else [])]
+            rows.setdefault(name, {})[condition] = score(source, cache, asked, made, where)
             print(f"{where}: {len(source.images)} pairs, {len(rows[name][condition])} methods", flush=True)
+    return rows
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All sets and conditions asked for, with their verdicts."""
+    checkpoints = [learned(name, path) for name, path in arguments.checkpoint]
+    names = [*RULES, *(name for name, _ in (*arguments.checkpoint, *arguments.peer)), ON_CLEAN]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise RosAttnError(f"{listed(doubled)} names two methods; give each --checkpoint and --peer a name of its own.")
+    methods = [*(Method(name, fuse) for name, fuse in RULES.items()), *checkpoints]
+    rows = measured(arguments, methods, dict(arguments.peer))
     peers_csv = published(arguments.data / "peers" / "fusion_per_image.csv")
     return {
         "severity": SEVERITY,
@@ -231,11 +237,27 @@ def compact(results: dict[str, Any]) -> str:
     return re.sub(r"\[\s[^\[\]{}]*\]", lambda each: json.dumps(json.loads(each[0])), text) + "\n"
 
 
-def _named(text: str) -> tuple[str, Path]:
+def named(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
     return name, Path(path)
+
+
+def pairs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which pairs."""
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, *DEGRADED], default=[*SETS, *DEGRADED])
+    parser.add_argument(
+        "--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS,
+        help=f"conditions of {listed(SETS)}; {listed(DEGRADED)} have their own",
+    )  # fmt: skip
+
+
+def checkpoints_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoints, and where their figures are kept."""
+    parser.add_argument("--cache", type=Path, default=Path("runs/fusion_weather"))
+    parser.add_argument("--checkpoint", type=named, nargs="+", action="extend", default=[], metavar="NAME=CHECKPOINT")
 
 
 def main(words: list[str] | None = None) -> None:
@@ -244,18 +266,12 @@ def main(words: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for command in ("score", "export"):
         sub = commands.add_parser(command)
-        sub.add_argument("--data", type=Path, default=Path("../shared/data"))
-        sub.add_argument("--sets", nargs="+", choices=[*SETS, *DEGRADED], default=[*SETS, *DEGRADED])
-        sub.add_argument(
-            "--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS,
-            help=f"conditions of {listed(SETS)}; {listed(DEGRADED)} have their own",
-        )  # fmt: skip
+        pairs_arguments(sub)
         if command == "export":
             sub.add_argument("--out", type=Path, required=True)
             continue
-        sub.add_argument("--cache", type=Path, default=Path("runs/fusion_weather"))
-        sub.add_argument("--checkpoint", type=_named, nargs="+", action="extend", default=[], metavar="NAME=CHECKPOINT")
-        sub.add_argument("--peer", type=_named, nargs="+", action="extend", default=[], metavar="NAME=FOLDER")
+        checkpoints_arguments(sub)
+        sub.add_argument("--peer", type=named, nargs="+", action="extend", default=[], metavar="NAME=FOLDER")
         sub.add_argument("--out", type=Path, default=Path("tests/bench/results/fusion_weather.json"))
     commands.add_parser("show").add_argument("file", type=Path)
     arguments = parser.parse_args(words)

@@ -1,0 +1,144 @@
+"""The loop around rsl_rl's algorithms: rollouts, updates, progress, curves, and a state that a killed run goes on from.
+
+rsl_rl brings PPO, distillation, models and storage; its runner is replaced because it takes several processes only on
+CUDA, keeps every iteration's pickle and prints a page a time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rsl_rl.algorithms import PPO
+from tqdm import tqdm
+
+from ros_attn.errors import RosAttnError
+from ros_attn.policies.training_environment import TaskEnvironment
+
+STATE = "state.pt"
+
+
+class Curriculum(Protocol):
+    """What makes the task harder; its state goes on with the run."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+    def figures(self) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, and how often the state is kept."""
+
+    out: Path
+    environment_steps: int
+    save_every_s: float = 60.0
+    rollout: int = 24
+
+
+@dataclass
+class Progress:
+    """What is known of a run: means since the last update, by name."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    means: dict[str, float] = field(default_factory=dict)
+
+    def add(self, figures: Mapping[str, float], share: float = 0.1) -> None:
+        """Exponential means of ``figures``."""
+        for name, value in figures.items():
+            self.means[name] = value if name not in self.means else (1 - share) * self.means[name] + share * value
+
+
+def run(
+    algorithm: PPO, environment: TaskEnvironment, curriculum: Curriculum, schedule: Schedule, identity: str
+) -> Progress:
+    """Train until ``schedule.environment_steps`` control steps of all environments together were seen.
+
+    ``identity`` says which options the run has; a state of other options is refused with :class:`RosAttnError`. The
+    state is written beside the old one and renamed: a kill costs at most ``save_every_s``; robots then start anew.
+    """
+    schedule.out.mkdir(parents=True, exist_ok=True)
+    progress = _resume(schedule.out, algorithm, curriculum, identity)
+    curves = _curves(schedule.out, progress.steps)
+    algorithm.train_mode()
+    observations = environment.get_observations()
+    bar = tqdm(total=schedule.environment_steps, initial=progress.steps, unit="step", unit_scale=True, smoothing=0.05)
+    saved, before = time.monotonic(), progress.seconds
+    began = saved
+    while progress.steps < schedule.environment_steps:
+        with torch.inference_mode():
+            for _ in range(schedule.rollout):
+                actions = algorithm.act(observations)
+                observations, rewards, dones, extras = environment.step(actions)
+                algorithm.process_env_step(observations, rewards, dones, extras)
+                terms = {f"reward/{name}": value for name, value in extras["terms"].items()}
+                progress.add({**terms, "reward/all": float(rewards.mean())}, share=0.01)
+                progress.add({"falls a minute": extras["fallen"] / environment.num_envs * 50 * 60}, share=0.01)
+            algorithm.compute_returns(observations)
+        losses = algorithm.update()
+        progress.steps += schedule.rollout * environment.num_envs
+        progress.seconds = before + time.monotonic() - began
+        progress.add({f"loss/{name}": value for name, value in losses.items()})
+        progress.add({f"curriculum/{name}": value for name, value in curriculum.figures().items()}, share=1.0)
+        bar.update(schedule.rollout * environment.num_envs)
+        shown = {"reward": progress.means["reward/all"], "falls/min": progress.means["falls a minute"]}
+        bar.set_postfix({name: f"{value:.3f}" for name, value in {**shown, **curriculum.figures()}.items()})
+        done = progress.steps >= schedule.environment_steps
+        if done or time.monotonic() - saved > schedule.save_every_s:
+            saved = time.monotonic()
+            _save(schedule.out, algorithm, curriculum, progress, identity)
+            _write(schedule.out, curves, progress)
+    bar.close()
+    return progress
+
+
+def _write(out: Path, curves: Any, progress: Progress) -> None:
+    row = {"steps": progress.steps, "seconds": round(progress.seconds, 1), **progress.means}
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
+    if curves is not None:
+        for name, value in progress.means.items():
+            curves.add_scalar(name, value, progress.steps)
+        curves.flush()
+
+
+def _curves(out: Path, steps: int) -> Any:
+    """A TensorBoard writer where TensorBoard is installed; a run that goes on overwrites what came after its state."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out / "tensorboard"), purge_step=steps + 1 if steps else None)
+
+
+def _save(out: Path, algorithm: PPO, curriculum: Curriculum, progress: Progress, identity: str) -> None:
+    state = {
+        "algorithm": algorithm.save(), "learning_rate": algorithm.learning_rate, "curriculum": curriculum.state(),
+        "progress": vars(progress), "options": identity,
+    }  # fmt: skip
+    partial = out / f".{STATE}.part"
+    torch.save(state, partial)
+    os.replace(partial, out / STATE)
+
+
+def _resume(out: Path, algorithm: PPO, curriculum: Curriculum, identity: str) -> Progress:
+    path = out / STATE
+    if not path.is_file():
+        return Progress()
+    state = torch.load(path, weights_only=True)
+    if state["options"] != identity:
+        raise RosAttnError(f"{path} is of a run with other options; name another --out, or give the same options.")
+    algorithm.load(state["algorithm"], None, strict=True)
+    algorithm.learning_rate = state["learning_rate"]
+    curriculum.restore(state["curriculum"])
+    return Progress(**state["progress"])

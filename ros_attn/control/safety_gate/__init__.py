@@ -1,0 +1,1 @@
+"""The safety gate: what stands between every policy and the robot's joints."""
