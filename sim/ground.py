@@ -103,6 +103,7 @@ class TerrainBatch:
         self._bin_origin = np.zeros((2, environments, 1), dtype=np.float32)
         self._bin_rate = np.zeros((2, environments, 1), dtype=np.float32)
         self._heights = np.zeros((environments, cuts + 1, cuts + 1), dtype=np.float32)
+        self._given: list[Terrain | None] = [None] * environments
         everywhere = np.arange(environments)
         self._bin_row = (everywhere[:, None] * _BINS).astype(np.int32)
         self._cut_row = everywhere[:, None] * (cuts + 1)
@@ -126,7 +127,9 @@ class TerrainBatch:
                         f"make the batch with more {what}"
                     )
         for index, terrain in zip(ids, terrains, strict=True):
-            self._set(index, terrain)
+            if self._given[index] is not terrain:
+                self._set(index, terrain)
+                self._given[index] = terrain
 
     def _set(self, index: np.intp, terrain: Terrain) -> None:
         boxes, waypoints, gaps = len(terrain.boxes), len(terrain.route), len(terrain.gaps)

@@ -2,9 +2,9 @@
 
 A simulation is the robot, a horizontal floor and ``boxes`` axis-aligned boxes, whose places and sizes are values of
 that simulation alone (``Batch.expand``), as are friction, masses, gains and delays. Physics runs at ``PHYSICS_HZ`` with
-the motors' PD in the engine, ``tau = kp (u - q) - kd qd + u_ff`` within the torque limits; control at ``CONTROL_HZ``.
-Derived quantities (feet, contacts, torques) are those of the last physics step but one, 5 ms old, as MuJoCo's step
-leaves them; ``qpos`` and ``qvel`` are current.
+the motors' PD in the engine, ``tau = kp (u - q) + kd (du - qd) + u_ff`` within the torque limits; control at
+``CONTROL_HZ``. Derived quantities (feet, contacts, torques) are those of the last physics step but one, 5 ms old, as
+MuJoCo's step leaves them, until :meth:`LeggedWorld.measure`; ``qpos`` and ``qvel`` are current.
 """
 
 # The compiled modules of mujoco carry no stubs.
@@ -26,6 +26,7 @@ LONGEST_DELAY_S = 0.04
 _PARKED_Z = -50.0
 _HALF = 0.01
 FLOOR = "floor"
+ACCELEROMETER = "base_accelerometer"
 
 Array = NDArray[np.float64]
 
@@ -35,8 +36,12 @@ def box_name(index: int) -> str:
     return f"box_{index}"
 
 
-def build(robot: Robot, boxes: int) -> mujoco.MjSpec:
-    """The world of one simulation: robot with motors and contact sensors, floor and parked boxes."""
+def build(robot: Robot, boxes: int, accelerometer: bool = False) -> mujoco.MjSpec:
+    """The world of one simulation: robot with motors and contact sensors, floor and parked boxes.
+
+    ``accelerometer``: one at ``robot.imu``, along the base's axes whatever sites the robot has itself. It makes every
+    physics step dearer.
+    """
     spec = robot.specification()
     spec.option.timestep = 1 / PHYSICS_HZ
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -62,6 +67,12 @@ def build(robot: Robot, boxes: int) -> mujoco.MjSpec:
                 name=f"contact_{geom.name}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_GEOM,
                 objname=geom.name, intprm=[_FOUND_FORCE, _NET_FORCE, 1],
             )  # fmt: skip
+    if accelerometer:
+        spec.body(robot.base).add_site(name=ACCELEROMETER, pos=robot.imu)
+        spec.add_sensor(
+            name=ACCELEROMETER, type=mujoco.mjtSensor.mjSENS_ACCELEROMETER, objtype=mujoco.mjtObj.mjOBJ_SITE,
+            objname=ACCELEROMETER,
+        )  # fmt: skip
     return spec
 
 
@@ -83,9 +94,11 @@ def _add_motors(spec: mujoco.MjSpec, robot: Robot) -> None:
 class LeggedWorld:
     """See the module. ``boxes``: the most a terrain may have; ``threads`` 0: all processors."""
 
-    def __init__(self, robot: Robot, environments: int, boxes: int = 40, threads: int = 0) -> None:
+    def __init__(
+        self, robot: Robot, environments: int, boxes: int = 40, threads: int = 0, accelerometer: bool = False
+    ) -> None:
         self.robot = robot
-        self.model = build(robot, boxes).compile()
+        self.model = build(robot, boxes, accelerometer).compile()
         self.batch = Batch(self.model, nsim=environments, nthread=threads)
         self.environments, self.boxes = environments, boxes
         batch = self.batch
@@ -162,6 +175,12 @@ class LeggedWorld:
         """Names along the last axis of ``body_force``."""
         return tuple(self.geoms[index] for index in self._body)
 
+    @property
+    def specific_force(self) -> Array:
+        """[E, 3] m/s2 of the accelerometer, in the axes of the base: (0, 0, 9.81) at rest. Needs ``accelerometer``."""
+        address = self.model.sensor(ACCELEROMETER).adr[0]
+        return self._sensors[:, address : address + 3]
+
     def _force(self, which: list[int]) -> Array:
         address = self._found[which][:, None] + np.arange(1, 4)
         return np.linalg.norm(self._sensors[:, address], axis=-1) * (self._sensors[:, self._found[which]] > 0)
@@ -200,3 +219,12 @@ class LeggedWorld:
         """Hold joint position targets [E, J] for ``substeps`` physics steps."""
         self._ctrl[:, :, 0] = targets
         self.batch.step(nstep=substeps)
+
+    def drive(self, position: Array, velocity: Array, effort: Array) -> None:
+        """One physics step under targets [E, J] of position [rad], velocity [rad/s] and feed-forward torque [N m]."""
+        self._ctrl[:, :, 0], self._ctrl[:, :, 1], self._ctrl[:, :, 2] = position, velocity, effort
+        self.batch.step()
+
+    def measure(self) -> None:
+        """Make derived quantities those of the current state, under the commands that led to it; nothing moves."""
+        self.batch.forward()

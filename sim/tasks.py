@@ -27,9 +27,9 @@ def walk(
     ``training``: commands begin small and grow as they are followed. ``varied``: robots, sensors and starts differ as
     :data:`WALKING` says; else every robot is the nominal one and sees exactly.
     """
-    world = LeggedWorld(robot, environments, boxes=0, threads=threads)
+    world, level_ground = LeggedWorld(robot, environments, boxes=0, threads=threads), flat()
     return LocomotionTask(
-        world, mapping, walking(robot), lambda rng, level: flat(), CommandRange(),
+        world, mapping, walking(robot), lambda rng, level: level_ground, CommandRange(),
         Randomisation(world, WALKING if varied else NOTHING), noise=SensorNoise() if varied else None,
         start=Start() if varied else Start(yaw=0.0, speed=0.0),
         curriculum=CommandCurriculum() if training else None, seed=seed,

@@ -111,7 +111,7 @@ class ObservationHistory:
     def push(
         self, observation: NDArray[np.float32], ids: NDArray[np.intp] | slice = slice(None)
     ) -> NDArray[np.float32]:
-        """Add [n, size] to robots ``ids``; their rows [n, frames * size] are a copy that the next push does not touch."""
+        """Add [n, size] to robots ``ids``; their rows [n, frames * size] are a copy, not touched by the next push."""
         rows = self._rows[ids]
         rows = np.concatenate([observation[:, None], rows[:, :-1]], axis=1)
         fresh = self._fresh[ids]

@@ -50,7 +50,7 @@ from ros_attn.values import Array
 from tests.bench.fusion_detection_grabcut import PROMPTS, cut_out
 from tests.bench.fusion_detection_hog import WINDOWS, Detector, Sample, overlaps, train
 from tests.bench.fusion_detection_scenes import BETAS, FRAMES, LEAST_HEIGHT, Frame, Thing, frames
-from tests.bench.fusion_weather import RULES, Fuse, Method, _named, compact, learned
+from tests.bench.fusion_weather import RULES, Fuse, Method, compact, learned, named
 from tests.bench.fusion_weather_pairs import slug
 
 DRIVES = tuple(range(7101, 7113))
@@ -313,7 +313,7 @@ def _cell(values: list[float], sign: str = "") -> str:
 def main(words: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=_named, nargs="+", action="extend", metavar="NAME=CHECKPOINT")
+    parser.add_argument("--checkpoint", type=named, nargs="+", action="extend", metavar="NAME=CHECKPOINT")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("runs/fusion_detection"))
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/fusion_detection.json"))

@@ -23,10 +23,12 @@ from tests.bench.kernel_tables import (
     kernels_tanh,
 )
 from tests.bench.weather_tables import (
+    fusion_ablations,
     fusion_clear,
     fusion_detection,
     fusion_faults,
     fusion_panel,
+    fusion_peers_in_faults,
     fusion_seeds,
     fusion_video,
     fusion_weather,
@@ -122,6 +124,8 @@ PAGES: dict[str, Tables] = {
             fusion_clear,
             fusion_panel,
             fusion_faults,
+            fusion_peers_in_faults,
+            fusion_ablations,
             fusion_video,
             fusion_detection,
         )

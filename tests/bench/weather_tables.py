@@ -9,6 +9,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("Q_min", "VIF_min")
 SHOWN_HAZE = ("0.0", "0.04", "0.12")
+RULES = ("rule", "max", "average", "clahe+rule", "infrared only", "visible only")
 LEARNED = ("SeAFusion", "SAGE", "LUT-Fuse", "U2Fusion", "IFCNN", "DenseFuse", "TarDAL")
 
 
@@ -110,6 +111,48 @@ def fusion_seeds() -> str:
             rows.append(("", weather.replace("_", " "), *cells, ""))
     head = ("set", "weather", *(f"{key}{part}" for key in METRICS for part in ("", ", share won back")), "better of 8")
     return _table(head, rows, results)
+
+
+def fusion_ablations() -> str:
+    """What a part of the network or of its training is worth; differences that exclude 0 are bold."""
+    results = _load("fusion_ablations")
+    groups = results["groups"]
+    columns = [(group, key) for group, keys in groups.items() for key in keys]
+    rows = []
+    for name in groups[columns[0][0]][columns[0][1]]:
+        cells = []
+        for group, key in columns:
+            found = groups[group][key][name]
+            mean, _, low, high = found["difference"]
+            change = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+            cells.append(f"{found['mean']:.3f}" if name == results["whole"] else _bold(change, low > 0 or high < 0))
+        rows.append((name, *cells))
+    return _table(("", *(f"{group}, {key}" for group, key in columns)), rows, results)
+
+
+def fusion_peers_in_faults() -> str:
+    """The fused picture under each fault, every method that was run; the best of a row is bold."""
+    results = _load("fusion_weather")
+    faults = [
+        (name, fault, results["sets"][name][fault])
+        for name in results["sets"] for fault in results["verdicts"]["faults"][name]
+    ]  # fmt: skip
+    peers = [peer for peer in LEARNED if any(peer in methods for _, _, methods in faults)]
+    shown = (_shipped(results), *RULES, *peers)
+    rows = []
+    for name, fault, methods in faults:
+        if not any(peer in methods for peer in peers):
+            continue
+        for key in METRICS:
+            found = {method: methods[method][key][0] for method in shown if method in methods}
+            best = max(found.values())
+            cells = (_bold(f"{found[each]:.3f}", found[each] == best) if each in found else "" for each in shown)
+            rows.append((name, fault, key, *cells))
+    return _table(("set", "fault", "metric", *shown), rows, results)
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
 
 
 def fusion_panel() -> str:

@@ -13,7 +13,7 @@ import torch
 from ros_attn.control.locomotion import LocomotionMapping
 from ros_attn.control.quadruped_walk import policy as checkpoints
 from ros_attn.control.quadruped_walk.component import QuadrupedWalk, WalkParams
-from ros_attn.errors import CheckpointError, MessageError
+from ros_attn.errors import CheckpointError, MessageError, ParameterError
 from ros_attn.geometry import quaternion_from_euler, quaternion_to_matrix
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.runtime import Runtime
@@ -142,7 +142,8 @@ def test_imu_without_orientation_finds_down_and_says_so(saved: Path) -> None:
     runtime.push("joint_states", JointState(0, JOINTS, np.zeros(4), np.zeros(4), np.empty(0)), 0)
     work = runtime.take()
     assert work is not None
-    found = runtime.run(work)["joint_commands"]
+    (found,) = runtime.run(work).values()
+    assert isinstance(found, JointState)
     policy, _ = checkpoints.load(saved)
     row = MAPPING.observation(
         np.zeros(3), np.array([-0.6, 0.0, -0.8]), np.zeros(3), np.zeros(4), np.zeros(4), np.zeros(4)
@@ -175,6 +176,11 @@ def test_checkpoint_and_onnx_are_the_same_policy(saved: Path) -> None:
     assert session.run(None, {"observation": seen})[0] == pytest.approx(ours, abs=1e-5)
     assert json.loads(session.get_modelmeta().custom_metadata_map["contract"]) == contract
     assert contract["robot"]["joints"] == list(JOINTS) and contract["rate_hz"] == 50
+
+
+def test_checkpoint_must_be_given() -> None:
+    with pytest.raises(ParameterError, match="quadruped_walk: checkpoint is empty"):
+        QuadrupedWalk().configure()
 
 
 def test_weights_that_do_not_fit_the_contract_are_refused(saved: Path, tmp_path: Path) -> None:

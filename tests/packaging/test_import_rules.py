@@ -50,7 +50,7 @@ RULES = {
     "degrade": rule("degrade core numpy", "cv2 yaml"),
     "hosts": rule("hosts core numpy"),
     "hosts.ros": rule(f"hosts hosts.ros core numpy rclpy {MESSAGES}"),
-    "hosts.sim": rule("hosts hosts.sim core sim numpy"),
+    "hosts.sim": rule("hosts hosts.sim core sim control numpy"),
     "evaluate": rule("evaluate hosts core numpy yaml", "cv2 scipy jinja2 markupsafe"),
     "convert": rule("convert degrade core numpy", "cv2"),
     # A verb is imported when it is used: what only some runs of it need is imported when they need it.
@@ -162,6 +162,8 @@ def test_every_folder_is_read() -> None:
     ("ros_attn/perception/x/component.py", "from ros_attn import sim", "perception imports ros_attn.sim"),
     ("ros_attn/hosts/drive_bag.py", "from sim import drive", "hosts.sim imports sim.drive (bare sim)"),
     ("ros_attn/commands/demo.py", "def f():\n    import kernels", "commands imports kernels (bare kernels)"),
+    ("ros_attn/hosts/sim_robot.py", "from ros_attn import kernels", "hosts.sim imports ros_attn.kernels"),
+    ("ros_attn/hosts/replay.py", "from ros_attn.control import locomotion", "hosts imports"),
     ("ros_attn/perception/x/component.py", "from ..x import train", "perception imports ros_attn.perception.x.train"),
     ("ros_attn/control/locomotion.py", "from ros_attn.values import Imu", "control.locomotion imports"),
     ("ros_attn/commands/replay.py", "import torch", "commands imports torch"),

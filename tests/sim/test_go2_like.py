@@ -1,5 +1,7 @@
 """The built quadruped against the published figures and against Menagerie's Go2, where that is at hand."""
 
+# The compiled modules of mujoco carry no stubs.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import os

@@ -1,5 +1,7 @@
 """Many robots in one batch: motors, contacts, terrain and delays of each simulation on its own."""
 
+# The compiled modules of mujoco carry no stubs.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import mujoco

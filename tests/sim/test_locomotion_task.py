@@ -1,5 +1,7 @@
 """The task: what is rewarded and seen, who starts anew, and that a seed says everything."""
 
+# The compiled modules of mujoco carry no stubs.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from pathlib import Path

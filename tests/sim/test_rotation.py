@@ -1,5 +1,7 @@
 """Rotations against MuJoCo's own."""
 
+# The compiled modules of mujoco carry no stubs.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import mujoco

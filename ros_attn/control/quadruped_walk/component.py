@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,20 +13,18 @@ from ros_attn.component import Component, Every, Hold, Out, Outputs, Window
 from ros_attn.control.locomotion import LocomotionMapping, ObservationHistory, gravity_in_base
 from ros_attn.control.quadruped_walk.policy import RATE_HZ, load
 from ros_attn.control.safety_gate.tilt import UpFilter
-from ros_attn.errors import MessageError, RosAttnError
+from ros_attn.errors import MessageError, ParameterError, RosAttnError
 from ros_attn.grid import SECOND
 from ros_attn.params import param
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.values import Array, Imu, JointState, Twist
-
-SHIPPED = "weights/go2"
 
 
 @dataclass(frozen=True)
 class WalkParams:
     """Parameters of quadruped_walk."""
 
-    checkpoint: str = param("", "checkpoint directory of the policy; empty: the one that comes with the package")
+    checkpoint: str = param("", "checkpoint directory of the policy; must be given")
     ramp_s: float = param(
         1.5, "time from the pose at the start to the default pose, before the policy takes over", unit="s",
         low=0.0, high=10.0,
@@ -44,7 +41,7 @@ class QuadrupedWalk(Component):
     order, velocity and effort zero. Commands beyond those that were trained are cut to them, with a warning.
 
     At the start and after a reset the targets go straight from the measured pose to the default one within ``ramp_s``.
-    Raises :class:`CheckpointError` in :meth:`configure`, :class:`MessageError` where joints are missing. Source: arXiv
+    Raises :class:`RosAttnError` in :meth:`configure`, :class:`MessageError` where joints are missing. Source: arXiv
     2606.25765 (section A7 of the notes) for observation, action and rate; the frames, the ramp and the walk without
     eyes are ours.
     """
@@ -69,9 +66,9 @@ class QuadrupedWalk(Component):
     _up: UpFilter = field(init=False, default_factory=UpFilter)
 
     def configure(self) -> None:
-        path = self.params.checkpoint
-        with resources.as_file(resources.files(__package__)) as here:
-            self._policy, contract = load(Path(path) if path else here / SHIPPED)
+        if not self.params.checkpoint:
+            raise ParameterError(f"{self.kind()}: checkpoint is empty; name the checkpoint directory of a policy.")
+        self._policy, contract = load(Path(self.params.checkpoint))
         self.mapping = LocomotionMapping.of(contract["robot"])
         ranges = contract.get("commands", {})
         try:
