@@ -79,9 +79,10 @@ def _load_module(module_name: str, asked: str):
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise RosAttnError(f"Component {asked!r}: there is no module {module_name!r} on the Python path.") from None
+        extra = "control" if module_name.startswith("ros_attn.control") else "perception"
         raise RosAttnError(
             f"Component {asked!r} needs the Python package {error.name!r}; "
-            "install it, for example with: pip install 'ros-attn[perception]'."
+            f"install it, for example with: pip install 'ros-attn[{extra}]'."
         ) from None
     finally:
         sys.path.remove("")

@@ -17,7 +17,7 @@ from ros_attn.cli import VERBS
 from ros_attn.values import Imu
 
 SIBLINGS = ("kernels", "policies", "sim", "world_models")
-EXTRAS = {"kernels", "perception", "evaluate", "ros", "sim", "train", "recon", "viz", "dev"}
+EXTRAS = {"kernels", "perception", "evaluate", "ros", "sim", "train", "control", "recon", "viz", "dev"}
 COMPONENT = """\
 from typing import ClassVar
 
