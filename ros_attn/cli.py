@@ -80,6 +80,8 @@ EXTRAS = {
     "gymnasium": "sim",
     "torch": "train",
     "safetensors": "train",
+    "rsl_rl": "train",
+    "tensordict": "train",
     "open3d": "recon",
     "matplotlib": "viz",
 }

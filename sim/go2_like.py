@@ -2,7 +2,7 @@
 
 Figures: go2_description.urdf in github.com/unitreerobotics/unitree_ros (link masses, centres of mass, inertias, joint
 origins and limits, effort and velocity limits); rotor inertia and joint friction from the Go2 of MuJoCo Menagerie
-(armature 0.01 kg m2, friction 0.2 N m); gains kp 40, kd 1 from arXiv 2606.25765, section A7 of the notes.
+(armature 0.01 kg m2, friction 0.2 N m); gains kp 40, kd 1 from StairMaster, arXiv 2606.25765.
 
 What deviates: each leg has a capsule for the thigh, one for the calf and a sphere for the foot, and the base one box
 and a sphere for the head, because every further geom costs in each contact test. The robot does not collide with

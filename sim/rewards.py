@@ -1,8 +1,8 @@
 """Rewards and penalties of legged locomotion: plain functions of a :class:`Moment`, [E] each, before their weights.
 
 ``pitch_towards_tread``, ``feet_in_gaps`` and ``feet_near_edges`` are r_pitch, r_hollow and r_edge of StairMaster
-(arXiv 2606.25765, section A7 of the notes); its weights and thresholds are not published, so those are ours. The others
-are the field's usual ones.
+(arXiv 2606.25765); its weights and thresholds are not published, so those are ours. The others are the field's usual
+ones.
 """
 
 from __future__ import annotations
@@ -114,18 +114,18 @@ def motion_while_standing(m: Moment) -> Array:
 
 
 def pitch_towards_tread(m: Moment) -> Array:
-    """exp(-4 (pitch - pitch*)^2), pitch* the slope to the second next tread; 0 where there is none near (A7)."""
+    """exp(-4 (pitch - pitch*)^2), pitch* the slope to the second next tread; 0 where there is none near."""
     near = np.isfinite(m.pitch_to_tread)
     return np.where(near, np.exp(-4 * np.square(m.pitch - np.where(near, m.pitch_to_tread, 0.0))), 0.0)
 
 
 def feet_in_gaps(m: Moment) -> Array:
-    """Number of feet where only a gap is (A7)."""
+    """Number of feet where only a gap is."""
     return m.in_gap.sum(axis=-1).astype(float)
 
 
 def feet_near_edges(m: Moment, safe_m: float = 0.03) -> Array:
-    """Number of standing feet closer than ``safe_m`` to the edge of a tread (A7)."""
+    """Number of standing feet closer than ``safe_m`` to the edge of a tread."""
     return (m.foot_contact & (m.edge_distance < safe_m)).sum(axis=-1).astype(float)
 
 

@@ -7,8 +7,8 @@ Observation, [B, 9 + 3 J] float32, SI units, in this order::
     joint velocities [J] rad/s | the last action [J]
 
 Action ``a`` [B, J] to joint position targets: ``q* = clip(q_default + scale a, limits)``. Scaling of the observation is
-the policy's own (its normaliser is part of the checkpoint). Source: arXiv 2606.25765 (section A7 of the notes); the
-``scale`` and the clipping to the joint limits are ours.
+the policy's own (its normaliser is part of the checkpoint). Source: arXiv 2606.25765; the ``scale`` and
+the clipping to the joint limits are ours.
 """
 
 from __future__ import annotations

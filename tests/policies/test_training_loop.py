@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,16 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.part"))
     with pytest.raises(RosAttnError, match="other options"):
         train(options(tmp_path, 1000, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [({"robots": 0}, "--robots is 0"), ({"frames": 0}, "--frames is 0"), ({"hidden": ()}, "--hidden must give")],
+)
+def test_impossible_options_are_refused(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RosAttnError, match=sentence):
+        train(Options(out=tmp_path / "run", **wrong))
+    assert not (tmp_path / "run").exists()
 
 
 def test_policy_is_the_mean_of_the_trained_actor() -> None:

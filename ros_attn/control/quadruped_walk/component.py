@@ -42,8 +42,7 @@ class QuadrupedWalk(Component):
 
     At the start and after a reset the targets go straight from the measured pose to the default one within ``ramp_s``.
     Raises :class:`RosAttnError` in :meth:`configure`, :class:`MessageError` where joints are missing. Source: arXiv
-    2606.25765 (section A7 of the notes) for observation, action and rate; the frames, the ramp and the walk without
-    eyes are ours.
+    2606.25765 for observation, action and rate; the frames, the ramp and the walk without eyes are ours.
     """
 
     inputs: ClassVar = {

@@ -89,7 +89,15 @@ ROLLOUT = 24
 
 
 def train(options: Options) -> Progress:
-    """Train or go on training; see :func:`ros_attn.policies.training_loop.run`."""
+    """Train or go on training; see :func:`ros_attn.policies.training_loop.run`.
+
+    Raises RosAttnError for options that no training can have.
+    """
+    for name, least in (("robots", 1), ("frames", 1), ("threads", 0)):
+        if getattr(options, name) < least:
+            raise RosAttnError(f"--{name} is {getattr(options, name)}, but must be at least {least}.")
+    if not options.hidden or min(options.hidden) < 1:
+        raise RosAttnError("--hidden must give the width of at least one layer, each above 0, such as 256 128 64.")
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = task(options)
