@@ -19,30 +19,13 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from ros_attn.sim import rotation
 from ros_attn.sim.robot import TERRAIN_GROUP
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.intp]
 
 _BASE_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-
-
-def rotation_from_quaternion(quaternion: Array) -> Array:
-    """Rotations [..., 3, 3] of quaternions [..., 4] wxyz; the length is divided out."""
-    w, x, y, z = np.moveaxis(quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True), -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def rotation_from_vector(vector: Array) -> Array:
-    """Rotations [..., 3, 3] about axes ``vector / |vector|`` by the angles ``|vector|`` [rad]; [..., 3]."""
-    half = np.linalg.norm(vector, axis=-1, keepdims=True) / 2
-    # sinc(h / pi) = sin(h) / h, finite at 0
-    return rotation_from_quaternion(np.concatenate([np.cos(half), vector / 2 * np.sinc(half / np.pi)], axis=-1))
 
 
 def group_mask(groups: Sequence[int]) -> NDArray[np.uint8]:
@@ -95,7 +78,7 @@ class DepthCamera:
 
     def base_from_optical(self) -> Array:
         """Rotation [3, 3] from the optical frame to the base."""
-        return rotation_from_vector(np.array([0.0, self.pitch_rad, 0.0])) @ _BASE_FROM_OPTICAL
+        return rotation.rotation_from_vector(np.array([0.0, self.pitch_rad, 0.0])) @ _BASE_FROM_OPTICAL
 
     def slopes(self, stride: int = 1) -> tuple[Array, Array]:
         """``x / z`` of the columns [W / stride] and ``y / z`` of the rows [H / stride], optical frame.
@@ -148,10 +131,10 @@ class DepthCamera:
         ):  # fmt: skip
             if array is not None and len(array) != n:
                 raise ValueError(f"{name} has {len(array)} rows and base_position {n}; give one for each simulation")
-        base = rotation_from_quaternion(base_quaternion)
+        base = rotation.rotation_from_quaternion(base_quaternion)
         mount = self.base_from_optical()
         if rotation_offset is not None:
-            mount = rotation_from_vector(rotation_offset) @ mount
+            mount = rotation.rotation_from_vector(rotation_offset) @ mount
         place = np.asarray(self.position_m) if position_offset is None else self.position_m + position_offset
         origin = base_position + (base @ np.broadcast_to(place, (n, 3))[..., None])[..., 0]
         # columns scaled so that a slope of the nominal image becomes the direction in the world, with 1 along the axis

@@ -102,7 +102,7 @@ class LeggedWorld:
         self.batch = Batch(self.model, nsim=environments, nthread=threads)
         self.environments, self.boxes = environments, boxes
         batch = self.batch
-        self.qpos, self.qvel, self.time = batch.bind("qpos"), batch.bind("qvel"), batch.bind("time")
+        self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         self._ctrl = batch.bind("ctrl").reshape(environments, len(robot.joints), 3)
         self.torque = batch.bind("actuator_force")
         self._sensors, self._sites = batch.bind("sensordata"), batch.bind("site_xpos")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from mujoco.batch import Batch
 
-from ros_attn.sim.depth_camera import Array, Ids, group_mask, rotation_from_quaternion
+from ros_attn.sim.depth_camera import Array, Ids, group_mask
 from ros_attn.sim.robot import TERRAIN_GROUP
+from ros_attn.sim.rotation import rotation_from_quaternion
 
 
 @dataclass(frozen=True)

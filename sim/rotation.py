@@ -56,3 +56,21 @@ def gravity_in_body(quaternion: Array) -> Array:
     """Unit vector of gravity in the frames of bodies [..., 4]: [..., 3]."""
     w, x, y, z = np.moveaxis(quaternion, -1, 0)
     return np.stack([-2 * (x * z - w * y), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], axis=-1)
+
+
+def rotation_from_quaternion(quaternion: Array) -> Array:
+    """Rotations [..., 3, 3] of quaternions [..., 4] wxyz; the length is divided out."""
+    w, x, y, z = np.moveaxis(quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def rotation_from_vector(vector: Array) -> Array:
+    """Rotations [..., 3, 3] about axes ``vector / |vector|`` by the angles ``|vector|`` [rad]; [..., 3]."""
+    half = np.linalg.norm(vector, axis=-1, keepdims=True) / 2
+    # sinc(h / pi) = sin(h) / h, finite at 0
+    return rotation_from_quaternion(np.concatenate([np.cos(half), vector / 2 * np.sinc(half / np.pi)], axis=-1))

@@ -9,7 +9,8 @@ mujoco = pytest.importorskip("mujoco")
 
 from mujoco.batch import Batch  # noqa: E402
 
-from ros_attn.sim.depth_camera import DepthCamera, DepthStream, rotation_from_vector  # noqa: E402
+from ros_attn.sim.depth_camera import DepthCamera, DepthStream  # noqa: E402
+from ros_attn.sim.rotation import rotation_from_vector  # noqa: E402
 
 LEVEL = np.array([[1.0, 0.0, 0.0, 0.0]])
 ROBOT = """<body pos="0 0 {z}"><freejoint/>
