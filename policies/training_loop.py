@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rsl_rl.algorithms import PPO
+from rsl_rl.algorithms import PPO, Distillation
 from tqdm import tqdm
 
 from ros_attn.errors import RosAttnError
 from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.policies.training_processes import rank
 
 STATE = "state.pt"
 
 
 class Curriculum(Protocol):
-    """What makes the task harder; its state goes on with the run."""
+    """What makes the task harder; its state goes on with the run. The first of its figures tells how far it is."""
 
     def state(self) -> dict[str, Any]: ...
 
@@ -60,19 +61,37 @@ class Progress:
 
 
 def run(
-    algorithm: PPO, environment: TaskEnvironment, curriculum: Curriculum, schedule: Schedule, identity: str
+    algorithm: PPO | Distillation,
+    environment: TaskEnvironment,
+    curriculum: Curriculum,
+    schedule: Schedule,
+    identity: str,
 ) -> Progress:
     """Train until ``schedule.environment_steps`` control steps of all environments together were seen.
+
+    Of several processes (``torchrun``) the first one writes and counts the steps of all; all begin with its weights.
 
     ``identity`` says which options the run has; a state of other options is refused with :class:`RosAttnError`. The
     state is written beside the old one and renamed: a kill costs at most ``save_every_s``; robots then start anew.
     """
     schedule.out.mkdir(parents=True, exist_ok=True)
     progress = _resume(schedule.out, algorithm, curriculum, identity)
-    curves = _curves(schedule.out, progress.steps)
+    together = environment.num_envs
+    if algorithm.is_multi_gpu:
+        algorithm.broadcast_parameters()
+        together *= algorithm.gpu_world_size
+    first = rank() == 0
+    curves = _curves(schedule.out, progress.steps) if first else None
     algorithm.train_mode()
     observations = environment.get_observations()
-    bar = tqdm(total=schedule.environment_steps, initial=progress.steps, unit="step", unit_scale=True, smoothing=0.05)
+    bar = tqdm(
+        total=schedule.environment_steps,
+        initial=progress.steps,
+        unit="step",
+        unit_scale=True,
+        smoothing=0.05,
+        disable=not first,
+    )
     saved, before = time.monotonic(), progress.seconds
     began = saved
     while progress.steps < schedule.environment_steps:
@@ -86,16 +105,20 @@ def run(
                 progress.add({"falls a minute": extras["fallen"] / environment.num_envs * 50 * 60}, share=0.01)
             algorithm.compute_returns(observations)
         losses = algorithm.update()
-        progress.steps += schedule.rollout * environment.num_envs
+        progress.steps += schedule.rollout * together
         progress.seconds = before + time.monotonic() - began
         progress.add({f"loss/{name}": value for name, value in losses.items()})
         progress.add({f"curriculum/{name}": value for name, value in curriculum.figures().items()}, share=1.0)
-        bar.update(schedule.rollout * environment.num_envs)
+        bar.update(schedule.rollout * together)
         shown = {"reward": progress.means["reward/all"], "falls/min": progress.means["falls a minute"]}
-        bar.set_postfix({name: f"{value:.3f}" for name, value in {**shown, **curriculum.figures()}.items()})
+        figures = curriculum.figures()
+        name = next(iter(figures))
+        bar.set_postfix({key: f"{value:.3f}" for key, value in {**shown, name: figures.pop(name)}.items()})
         done = progress.steps >= schedule.environment_steps
-        if done or time.monotonic() - saved > schedule.save_every_s:
+        if first and (done or time.monotonic() - saved > schedule.save_every_s):
             saved = time.monotonic()
+            if figures:
+                bar.write(f"{progress.steps}: " + ", ".join(f"{key} {value:.2f}" for key, value in figures.items()))
             _save(schedule.out, algorithm, curriculum, progress, identity)
             _write(schedule.out, curves, progress)
     bar.close()
@@ -121,7 +144,7 @@ def _curves(out: Path, steps: int) -> Any:
     return SummaryWriter(str(out / "tensorboard"), purge_step=steps + 1 if steps else None)
 
 
-def _save(out: Path, algorithm: PPO, curriculum: Curriculum, progress: Progress, identity: str) -> None:
+def _save(out: Path, algorithm: PPO | Distillation, curriculum: Curriculum, progress: Progress, identity: str) -> None:
     state = {
         "algorithm": algorithm.save(), "learning_rate": algorithm.learning_rate, "curriculum": curriculum.state(),
         "progress": vars(progress), "options": identity,
@@ -131,7 +154,7 @@ def _save(out: Path, algorithm: PPO, curriculum: Curriculum, progress: Progress,
     os.replace(partial, out / STATE)
 
 
-def _resume(out: Path, algorithm: PPO, curriculum: Curriculum, identity: str) -> Progress:
+def _resume(out: Path, algorithm: PPO | Distillation, curriculum: Curriculum, identity: str) -> Progress:
     path = out / STATE
     if not path.is_file():
         return Progress()

@@ -4,7 +4,7 @@
 with ``num_envs=512, vectorization_mode="vector_entry_point"`` is many of them in MuJoCo's batch, without a process
 each. Observations are dictionaries of groups as in :mod:`ros_attn.sim.locomotion_task`, actions are offsets of joint
 targets from the default pose, in units of the mapping's scale. Ended robots of a vector start anew in the same step;
-``info["final_obs"]`` has what they last saw.
+``info["final_obs"]`` has what they last saw, ``info["succeeded"]`` says who reached the goal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ros_attn.sim.locomotion_task import LocomotionTask, ObservationMapping, Obs
 from ros_attn.sim.robot import Robot
 
 ROBOTS = {"Go2": GO2_LIKE}
-TASKS: Mapping[str, Callable[..., LocomotionTask]] = {"Walk": tasks.walk}
+TASKS: Mapping[str, Callable[..., LocomotionTask]] = {"Walk": tasks.walk, "Climb": tasks.climb}
 MAPPING = "ros_attn.control.locomotion"
 """The module that lays out observations and actions, for the robot's own node too: found by name, as the simulation
 knows nothing of controllers."""
@@ -38,7 +38,9 @@ def default_mapping(robot: Robot) -> ObservationMapping:
 
 
 def _space(observations: Observations) -> gymnasium.spaces.Dict:
-    boxes = {name: gymnasium.spaces.Box(-np.inf, np.inf, rows.shape[1:]) for name, rows in observations.items()}
+    boxes: dict[str, gymnasium.spaces.Space[Any]] = {
+        name: gymnasium.spaces.Box(-np.inf, np.inf, rows.shape[1:]) for name, rows in observations.items()
+    }
     return gymnasium.spaces.Dict(boxes)
 
 
@@ -72,7 +74,7 @@ class LeggedVectorEnv(VectorEnv):
     ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One control step of 20 ms."""
         step = self.task.step(np.clip(np.asarray(actions, np.float64), -LARGEST_ACTION, LARGEST_ACTION))
-        info: dict[str, Any] = {"terms": step.terms}
+        info: dict[str, Any] = {"terms": step.terms, "succeeded": step.succeeded}
         if len(step.ended):
             final = np.full(self.num_envs, None, dtype=object)
             for place, robot in enumerate(step.ended):
@@ -105,6 +107,7 @@ class LeggedEnv(gymnasium.Env):
         final = info.pop("final_obs", (None,))[0]
         info.pop("_final_obs", None)
         observations = final or {name: rows[0] for name, rows in seen.items()}
+        info["succeeded"] = bool(info["succeeded"][0])
         info["terms"] = {name: float(values[0]) for name, values in info["terms"].items()}
         return observations, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 

@@ -8,6 +8,7 @@ plan between its low sides (included) and its high sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +31,8 @@ _BLOCK = 16_384
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
-_Query = Callable[[slice, Float], NDArray]
+_Part = slice | Index
+_Query = Callable[[_Part, Float], NDArray]
 
 
 def open_sides(terrain: Terrain) -> Bool:
@@ -104,6 +106,8 @@ class TerrainBatch:
         self._bin_rate = np.zeros((2, environments, 1), dtype=np.float32)
         self._heights = np.zeros((environments, cuts + 1, cuts + 1), dtype=np.float32)
         self._given: list[Terrain | None] = [None] * environments
+        # What terrains in use come to, as many environments and episodes may share one.
+        self._known: WeakKeyDictionary[Terrain, list[NDArray]] = WeakKeyDictionary()
         everywhere = np.arange(environments)
         self._bin_row = (everywhere[:, None] * _BINS).astype(np.int32)
         self._cut_row = everywhere[:, None] * (cuts + 1)
@@ -127,9 +131,26 @@ class TerrainBatch:
                         f"make the batch with more {what}"
                     )
         for index, terrain in zip(ids, terrains, strict=True):
-            if self._given[index] is not terrain:
+            if self._given[index] is terrain:
+                continue
+            known = self._known.get(terrain)
+            if known is None:
                 self._set(index, terrain)
-                self._given[index] = terrain
+                self._known[terrain] = [row.copy() for row in self._rows(index)]
+            else:
+                for row, values in zip(self._rows(index), known, strict=True):
+                    row[...] = values
+            self._given[index] = terrain
+
+    def _rows(self, index: np.intp) -> list[NDArray]:
+        """Views of all that :meth:`_set` writes of an environment."""
+        one = slice(index, index + 1)
+        first = (
+            self.boxes, self.floor_z, self.route, self.lengths, self.gaps, self.landing, self._sides, self._edges,
+            self._gap_sides, self._begins, self._heights,
+        )  # fmt: skip
+        second = (self._cut, self._bin, self._bin_origin, self._bin_rate)
+        return [array[one] for array in first] + [array[:, one] for array in second]
 
     def _set(self, index: np.intp, terrain: Terrain) -> None:
         boxes, waypoints, gaps = len(terrain.boxes), len(terrain.route), len(terrain.gaps)
@@ -179,13 +200,15 @@ class TerrainBatch:
 
     # -- queries ----------------------------------------------------------------------------------------
 
-    def height(self, xy: ArrayLike) -> Float:
+    def height(self, xy: ArrayLike, ids: Index | None = None) -> Float:
         """Height of the highest surface, box or floor, under or over each point ``xy`` [E, P, 2]; [E, P] m.
+
+        ``ids`` [n]: of these environments alone, points [n, P, 2].
 
         Exact but where two cuts lie in one bin, 1/1023 of the terrain's extent (under 1 cm for 10 m): there a side may
         be misplaced by that much.
         """
-        return self._in_blocks(self._height_of, xy, np.float32, axes=2)
+        return self._in_blocks(self._height_of, xy, np.float32, axes=2, ids=ids)
 
     def height_below(self, xyz: ArrayLike) -> Float:
         """Height of the highest surface at or below each point ``xyz`` [E, P, 3]; [E, P] m.
@@ -232,25 +255,25 @@ class TerrainBatch:
     # -- the same for a block of environments -----------------------------------------------------------
 
     def _in_blocks(
-        self, query: _Query, points: ArrayLike, dtype: type[np.generic], each: int = 1, axes: int = 3
-    ) -> NDArray:
+        self, query: _Query, points: ArrayLike, dtype: type[np.generic], each: int = 1, axes: int = 3,
+        ids: Index | None = None,
+    ) -> NDArray:  # fmt: skip
         """``query`` on all environments, a block at a time: its temporary arrays stay in the cache, and small enough
         that the allocator hands out the same pages again (whole batches cost twice as much, in page faults).
         ``each``: elements that a point takes; ``axes``: coordinates that it has."""
         points = np.asarray(points)
-        if points.ndim != 3 or points.shape[0] != self.environments or points.shape[2] != axes:
-            raise ValueError(
-                f"points of shape {points.shape} in {self.environments} environments; "
-                f"give [{self.environments}, points, {axes}]"
-            )
+        count = self.environments if ids is None else len(ids)
+        if points.ndim != 3 or points.shape[0] != count or points.shape[2] != axes:
+            raise ValueError(f"points of shape {points.shape} in {count} environments; give [{count}, points, {axes}]")
         answers = np.empty(points.shape[:2], dtype=dtype)
         block = max(1, _BLOCK // (max(1, points.shape[1]) * each))
-        for begin in range(0, self.environments, block):
+        for begin in range(0, count, block):
             part = slice(begin, begin + block)
-            answers[part] = query(part, np.moveaxis(points[part], -1, 0).astype(np.float32, order="C"))
+            coordinates = np.moveaxis(points[part], -1, 0).astype(np.float32, order="C")
+            answers[part] = query(part if ids is None else ids[part], coordinates)
         return answers
 
-    def _height_of(self, part: slice, points: Float) -> Float:
+    def _height_of(self, part: _Part, points: Float) -> Float:
         cells = []
         for axis in range(2):
             place = (points[axis] - self._bin_origin[axis, part]) * self._bin_rate[axis, part]
@@ -261,22 +284,22 @@ class TerrainBatch:
         side = self._heights.shape[-1]
         return self._heights.take((self._cut_row[part] + cells[0]) * side + cells[1], mode="clip")
 
-    def _covered(self, part: slice, x: Float, y: Float) -> Bool:
+    def _covered(self, part: _Part, x: Float, y: Float) -> Bool:
         """[E, F, K]: the box covers the point [E, F, 1] in plan."""
         low_x, low_y, _, high_x, high_y, _ = self._box_sides(part)
         return (low_x <= x) & (x < high_x) & (low_y <= y) & (y < high_y)
 
-    def _box_sides(self, part: slice) -> list[Float]:
+    def _box_sides(self, part: _Part) -> list[Float]:
         return [self._sides[part, None, side] for side in range(6)]
 
-    def _height_below_of(self, part: slice, points: Float) -> Float:
+    def _height_below_of(self, part: _Part, points: Float) -> Float:
         x, y, z = points[..., None]
         top = self._box_sides(part)[5]
         below = self._covered(part, x, y) & (top <= z + np.float32(STAND_BELOW_M))
         surface = np.where(below, top, -np.inf).max(axis=-1)
         return np.maximum(surface, self.floor_z[part, None])
 
-    def _edge_distance_of(self, part: slice, points: Float) -> Float:
+    def _edge_distance_of(self, part: _Part, points: Float) -> Float:
         x, y, z = points[..., None]
         low_x, low_y, _, high_x, high_y, top = self._box_sides(part)
         outside = np.maximum(np.maximum(low_x - x, x - high_x), np.maximum(low_y - y, y - high_y))
@@ -292,12 +315,12 @@ class TerrainBatch:
         distance = np.minimum(np.minimum(x - low_x, high_x - x), np.minimum(y - low_y, high_y - y))
         return np.where(stands, np.maximum(distance, 0), np.inf)
 
-    def _in_gap_of(self, part: slice, points: Float) -> Bool:
+    def _in_gap_of(self, part: _Part, points: Float) -> Bool:
         low_x, low_y, low_z, high_x, high_y, high_z = (self._gap_sides[part, None, side] for side in range(6))
         x, y, z = points[..., None]
         inside = (low_x <= x) & (x <= high_x) & (low_y <= y) & (y <= high_y) & (low_z <= z) & (z <= high_z)
         return inside.any(axis=-1)
 
-    def _below_tread_of(self, part: slice, points: Float) -> Bool:
+    def _below_tread_of(self, part: _Part, points: Float) -> Bool:
         x, y, z = points[..., None]
         return (self._covered(part, x, y) & (z < self._box_sides(part)[2])).any(axis=-1)

@@ -113,6 +113,8 @@ class LeggedWorld:
         self._feet = [self.geoms.index(name) for name in robot.feet]
         self._body = [index for index in range(len(geoms)) if index not in self._feet]
         self._foot_sites = [self.model.site(name).id for name in robot.feet]
+        self._places = batch.bind("geom_xpos")
+        self._shanks = [self.model.geom(name).id for name in robot.shanks]
         first = self.model.geom(box_name(0)).id if boxes else 0
         self._box = slice(first, first + boxes)
         self._floor = self.model.geom(FLOOR).id
@@ -164,6 +166,17 @@ class LeggedWorld:
     def foot_force(self) -> Array:
         """[E, feet] contact force on each foot, N."""
         return self._force(self._feet)
+
+    @property
+    def foot_push(self) -> Array:
+        """[E, feet, 3] contact force between each foot and the ground in the world, N; its sign is MuJoCo's."""
+        address = self._found[self._feet]
+        return self._sensors[:, address[:, None] + np.arange(1, 4)] * (self._sensors[:, address, None] > 0)
+
+    @property
+    def shank_position(self) -> Array:
+        """[E, feet, 3] middles of the shanks in the world, m."""
+        return self._places[:, self._shanks]
 
     @property
     def body_force(self) -> Array:

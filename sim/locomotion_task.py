@@ -7,12 +7,12 @@ the same call. The observation is a dictionary of groups [E, ...], float32::
     policy      what a robot without eyes senses, with noise; the last frames in one row
     privileged  what only the simulation knows: the same without noise, velocity, contacts, heights of base and feet
 
-Randomness comes from one generator: the same seed and actions give the same arrays.
+and those of the task's senses. Randomness comes from one generator: the same seed and actions give the same arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_attn.sim import rotation
-from ros_attn.sim.curriculum import CommandCurriculum
+from ros_attn.sim.goal import FAILURES, End, Goal
 from ros_attn.sim.ground import TerrainBatch
 from ros_attn.sim.legged_world import CONTROL_HZ, LeggedWorld
 from ros_attn.sim.moment import Moment
 from ros_attn.sim.non_finite import keep
 from ros_attn.sim.randomisation import Randomisation
 from ros_attn.sim.rewards import Weighted
+from ros_attn.sim.sense import Sense
 from ros_attn.sim.terrain import Terrain
 from ros_attn.sim.velocity_command import CommandRange
 
@@ -40,6 +41,8 @@ STEP_S = 1 / CONTROL_HZ
 TOUCH_N = 1.0
 UPRIGHT = np.cos(np.deg2rad(60.0))
 PUSH_EVERY_S = 8.0
+TREAD_NEAR_M = 0.8
+"""The pitch towards the second next tread counts from this far."""
 
 
 class History(Protocol):
@@ -60,6 +63,20 @@ class ObservationMapping(Protocol):
     def targets(self, action: Array) -> Array: ...
 
     def history(self, robots: int) -> History: ...
+
+
+class Curriculum(Protocol):
+    """What makes the task harder; its state goes on with a run, its figures are for progress."""
+
+    def after(self, task: LocomotionTask, terms: Mapping[str, Array]) -> None:
+        """Look at one step's weighted rewards; robots with ``task.end`` begin anew right after."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+    def figures(self) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class Step:
     """What one control step gave.
 
     ``terms`` are the rewards by name, weighted, [E] each; ``final`` is what robots ``ended`` [n] last saw, while
-    ``observations`` have the first of their new episodes.
+    ``observations`` have the first of their new episodes. ``end`` [E] is the :class:`End` of each.
     """
 
     observations: Observations
@@ -98,12 +115,19 @@ class Step:
     terms: dict[str, Array]
     ended: Ids
     final: Observations
+    end: NDArray[np.int8]
+
+    @property
+    def succeeded(self) -> NDArray[np.bool_]:
+        """[E] robots that reached their goal in this step."""
+        return self.end == End.SUCCEEDED
 
 
 class LocomotionTask:
     """See the module. A step's rewards never sum to less than 0, lest falling early pay.
 
     ``terrain`` gives each robot that starts anew a ground of its level; without ``noise`` observations are exact.
+    Reaching the ``goal`` ends an episode as running out of time does.
     """
 
     step_s = STEP_S
@@ -119,12 +143,15 @@ class LocomotionTask:
         *,
         noise: SensorNoise | None,
         start: Start,
-        curriculum: CommandCurriculum | None = None,
+        curriculum: Curriculum | None = None,
+        goal: Goal | None = None,
+        senses: Sequence[Sense] = (),
         episode_s: float = 20.0,
         seed: int = 0,
     ) -> None:
         self.world, self.mapping, self.rewards, self.randomisation = world, mapping, rewards, randomisation
         self.source, self.commands, self.start, self.curriculum = terrain, commands, start, curriculum
+        self.goal, self.senses = goal, senses
         self.noise = noise or SensorNoise(0, 0, 0, 0, 0, 0)
         self.episode_steps = round(episode_s * CONTROL_HZ)
         self.rng = np.random.default_rng(seed)
@@ -132,7 +159,11 @@ class LocomotionTask:
         self.terrain = TerrainBatch(count, max(world.boxes, 1))
         self.history = mapping.history(count)
         self.level = np.zeros(count, np.intp)
+        self.slope_deg = np.zeros(count)
+        self.end = np.zeros(count, np.int8)
         self.command_share = 1.0
+        self.strictness = 1.0
+        """What penalties count; a curriculum begins with little, lest moving be dearer than standing still."""
         self.command = np.zeros((count, 3))
         self.steps = np.zeros(count, np.intp)
         self._action = np.zeros((3, count, joints))
@@ -155,7 +186,9 @@ class LocomotionTask:
     def _begin(self, ids: Ids) -> None:
         world, rng, count = self.world, self.rng, len(ids)
         joints = len(world.robot.joints)
-        self.terrain.set(ids, [self.source(rng, int(level)) for level in self.level[ids]])
+        terrains = [self.source(rng, int(level)) for level in self.level[ids]]
+        self.terrain.set(ids, terrains)
+        self.slope_deg[ids] = [terrain.slope_deg for terrain in terrains]
         if world.boxes:
             world.set_terrain(ids, self.terrain.boxes[ids], self.terrain.floor_z[ids])
         self.randomisation.draw(ids, rng)
@@ -169,7 +202,7 @@ class LocomotionTask:
         qvel = np.zeros((count, 6 + joints))
         qvel[:, :2] = rng.uniform(-self.start.speed, self.start.speed, (count, 2))
         world.reset(ids, qpos, qvel, pose)
-        self.command[ids] = self.commands.draw(rng, count, self.command_share)
+        self._ask(ids)
         self.steps[ids] = 0
         self._action[:, ids] = 0.0
         self._velocity[ids] = world.joint_velocity[ids]
@@ -179,6 +212,13 @@ class LocomotionTask:
         self._bias[ids] = rng.normal(size=(count, 6)) * spread
         self._encoder[ids] = self.randomisation.value("encoder offset", rng, (count, joints))
         self.history.reset(ids)
+        for sense in self.senses:
+            sense.begin(self, ids)
+
+    def _ask(self, ids: Ids) -> None:
+        """New commands."""
+        drawn = self.commands.draw(self.rng, len(ids), self.command_share)
+        self.command[ids] = drawn if self.goal is None else self.goal.command(self, ids, drawn)
 
     def _ground(self, ids: Ids, place: Array) -> Array:
         """Height of the ground under ``place`` [n, 2] in environments ``ids``."""
@@ -194,15 +234,18 @@ class LocomotionTask:
         self.steps += 1
         broken = keep(self.world)
         moment = self._moment()
-        terms = {name: each.weight * STEP_S * each.reward(moment) for name, each in self.rewards.items()}
+        terms = {name: self._counts(each) * each.reward(moment) for name, each in self.rewards.items()}
         for values in terms.values():
             values[broken] = 0.0
         reward = np.maximum(np.sum(list(terms.values()), axis=0), 0.0)
-        terminated = self._fallen(moment) | broken
-        truncated = (self.steps >= self.episode_steps) & ~terminated
+        self.end = end = self._judge(self._fallen(moment) | broken)
+        terminated = np.isin(end, FAILURES)
+        truncated = (end != End.NOT) & ~terminated
         if self.curriculum is not None:
             self.curriculum.after(self, terms)
         self._disturb()
+        for sense in self.senses:
+            sense.step(self)
         everyone = np.arange(self.world.environments)
         observations = self._observe(moment, everyone)
         ended = np.flatnonzero(terminated | truncated)
@@ -212,18 +255,29 @@ class LocomotionTask:
             self._begun(ended, moment)
             for name, rows in self._observe(moment, ended).items():
                 observations[name][ended] = rows
-        return Step(observations, reward, terminated, truncated, terms, ended, final)
+        return Step(observations, reward, terminated, truncated, terms, ended, final, end)
+
+    def _counts(self, each: Weighted) -> float:
+        """What a reward counts in this step."""
+        return each.weight * STEP_S * (self.strictness if each.weight < 0 else 1.0)
 
     def _fallen(self, m: Moment) -> NDArray[np.bool_]:
         touched = (m.body_force[:, self._fatal] > TOUCH_N).any(axis=-1)
         return touched | (m.gravity[:, 2] > -UPRIGHT)
+
+    def _judge(self, fallen: NDArray[np.bool_]) -> NDArray[np.int8]:
+        """[E] :class:`End`; a fall comes before anything else, time last."""
+        end = np.zeros(len(fallen), np.int8) if self.goal is None else self.goal.judge(self)
+        end[fallen] = End.FELL
+        end[(end == End.NOT) & (self.steps >= self.episode_steps)] = End.TIME
+        return end
 
     def _disturb(self) -> None:
         """New commands and pushes, each robot in its own time."""
         every = round(self.commands.every_s * CONTROL_HZ)
         due = np.flatnonzero(self.steps % every == 0)
         if len(due):
-            self.command[due] = self.commands.draw(self.rng, len(due), self.command_share)
+            self._ask(due)
         due = np.flatnonzero(self.steps % round(PUSH_EVERY_S * CONTROL_HZ) == 0)
         if len(due):
             angle = self.rng.uniform(0, 2 * np.pi, len(due))
@@ -242,6 +296,9 @@ class LocomotionTask:
         air = np.where(self._contact, 0.0, self._air + STEP_S)
         ahead = terrain.ahead(place[:, :2])
         rise, run = ahead[:, 2] - (place[:, 2] - world.robot.stand_height), ahead[:, 0] - place[:, 0]
+        near = (run > 0.05) & (run < TREAD_NEAR_M)
+        yaw = rotation.yaw_of(quaternion)
+        goal = np.full((len(yaw), 2), np.nan) if self.goal is None else self.goal.direction(self)
         moment = Moment(
             linear_velocity=rotation.into_body(quaternion, world.qvel[:, :3]),
             angular_velocity=world.qvel[:, 3:6].copy(),
@@ -264,7 +321,10 @@ class LocomotionTask:
             body_force=world.body_force,
             edge_distance=terrain.edge_distance(soles),
             in_gap=terrain.in_gap(feet),
-            pitch_to_tread=np.where(run > 0.05, np.arctan2(rise, np.maximum(run, 0.05)), np.nan),
+            pitch_to_tread=np.where(near, np.arctan2(rise, np.maximum(run, 0.05)), np.nan),
+            level_velocity=rotation.turned(world.qvel[:, :2], -yaw),
+            waypoint=rotation.turned(goal, -yaw),
+            foot_push=world.foot_push,
         )
         self._velocity, self._feet = velocity, feet
         self._air, self._contact = np.where(contact, 0.0, air), contact
@@ -294,7 +354,10 @@ class LocomotionTask:
         )
         exact = self.mapping.observation(rates, gravity, command, position, velocity, action)
         known = (exact, m.linear_velocity[ids], m.foot_contact[ids], m.height[ids, None], m.foot_height[ids])
-        return {
+        groups = {
             "policy": self.history.push(sensed, ids),
             "privileged": np.concatenate(known, axis=-1, dtype=np.float32, casting="unsafe"),
         }
+        for sense in self.senses:
+            groups |= sense.observe(self, ids)
+        return groups

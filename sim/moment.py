@@ -19,7 +19,10 @@ class Moment:
     ``height`` is the base's above the ground beneath it. ``foot_speed`` is each foot's mean velocity over the last
     control step, ``air_time`` how long each foot was off the ground (at a touchdown: until then), ``landed`` whether it
     touched down in this step. ``edge_distance`` is inf where there is no edge, ``in_gap`` says that a foot is where
-    only a gap is, ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none.
+    only a gap is, ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none near.
+    ``level_velocity`` [E, 2] is the base's in the horizontal plane, x its heading; ``waypoint`` [E, 2] the unit vector
+    in the same frame to where the robot should go, nan for robots that follow their commands alone. ``foot_push``
+    [E, feet, 3] is the contact force on each foot along the world's axes, up to its sign.
     """
 
     linear_velocity: Array
@@ -44,6 +47,9 @@ class Moment:
     edge_distance: Array
     in_gap: Flags
     pitch_to_tread: Array
+    level_velocity: Array
+    waypoint: Array
+    foot_push: Array
 
     @property
     def moving(self) -> Flags:

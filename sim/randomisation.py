@@ -40,6 +40,14 @@ start pose               +U(-0.05, 0.05)   rad, each joint
 push                     =U(0.0, 0.5)      m/s, sideways, every 8 s
 """
 
+CLIMBING = (
+    WALKING
+    + """
+camera place             +U(-0.01, 0.01)   m, along each axis
+camera tilt              +U(-0.03, 0.03)   rad, about each axis
+camera field of view     +U(-0.03, 0.03)   share of it
+"""
+)
 NOTHING = ""
 
 _LINE = re.compile(
@@ -99,7 +107,8 @@ OF_THE_MODEL = (
     "joint friction", "joint damping", "rotor inertia", "command delay",
 )  # fmt: skip
 OF_THE_TASK = ("encoder offset", "start pose", "push")
-NAMES = frozenset((*OF_THE_MODEL, *OF_THE_TASK))
+OF_THE_CAMERA = ("camera place", "camera tilt", "camera field of view")
+NAMES = frozenset((*OF_THE_MODEL, *OF_THE_TASK, *OF_THE_CAMERA))
 
 
 class Randomisation:

@@ -19,21 +19,34 @@ from ros_attn.sim.robot import Robot
 
 Array = NDArray[Any]
 
-LONGEST_USEFUL_SWING_S = 0.35
-SHORTEST_USEFUL_SWING_S = 0.12
+LONGEST_USEFUL_SWING_S = 0.25
+SHORTEST_USEFUL_SWING_S = 0.08
 CLEARANCE_M = 0.07
 TOUCH_N = 1.0
 
 
-def velocity_tracked(m: Moment, deviation: float = 0.25) -> Array:
+def pace(m: Moment) -> Array:
+    """``v . c / |c|^2``, from -1 to 1, with |c| at least 0.2 m/s in one of its factors: felt even while standing."""
+    size = np.linalg.norm(m.command[:, :2], axis=-1)
+    along = (m.linear_velocity[:, :2] * m.command[:, :2]).sum(axis=-1) / np.maximum(size, 1e-6)
+    return np.clip(along, -size, size) / np.maximum(size, 0.2)
+
+
+def velocity_tracked(m: Moment, deviation: float = 0.2) -> Array:
     """exp(-|v_xy - c_xy|^2 / deviation^2)."""
     error = np.square(m.linear_velocity[:, :2] - m.command[:, :2]).sum(axis=-1)
     return np.exp(-error / deviation**2)
 
 
-def turn_tracked(m: Moment, deviation: float = 0.35) -> Array:
-    """exp(-(w_z - c_turn)^2 / deviation^2)."""
-    return np.exp(-np.square(m.angular_velocity[:, 2] - m.command[:, 2]) / deviation**2)
+def turn_tracked(m: Moment) -> Array:
+    """exp(-(w_z - c_turn)^2 / s^2), half of it with s 0.7 and half with 0.25 rad/s, times how well the pace is met.
+
+    The product keeps robots from gathering it by standing still.
+    """
+    error = np.square(m.angular_velocity[:, 2] - m.command[:, 2])
+    moves = np.linalg.norm(m.command[:, :2], axis=-1) > 0.2
+    met = np.where(moves, np.clip(pace(m), 0.0, 1.0), 1.0)
+    return met * (np.exp(-error / 0.7**2) + np.exp(-error / 0.25**2)) / 2
 
 
 def vertical_velocity(m: Moment) -> Array:
@@ -87,8 +100,11 @@ def body_contacts(m: Moment) -> Array:
 
 
 def swing(m: Moment) -> Array:
-    """At each touchdown the time in the air beyond the shortest useful swing, up to the longest; only when moving."""
-    useful = np.minimum(m.air_time, LONGEST_USEFUL_SWING_S) - SHORTEST_USEFUL_SWING_S
+    """At each touchdown the time in the air beyond the shortest useful swing, up to the longest; only when moving.
+
+    Never negative: while a robot has yet to learn to step, short steps must cost nothing.
+    """
+    useful = np.clip(m.air_time, SHORTEST_USEFUL_SWING_S, LONGEST_USEFUL_SWING_S) - SHORTEST_USEFUL_SWING_S
     return (useful * m.landed).sum(axis=-1) * m.moving
 
 
@@ -99,8 +115,8 @@ def clearance(m: Moment) -> Array:
 
 
 def slip(m: Moment) -> Array:
-    """Squared horizontal speed of the feet that stand."""
-    return (np.square(m.foot_speed[..., :2]).sum(axis=-1) * m.foot_contact).sum(axis=-1)
+    """Squared horizontal speed of the feet that stand and stood a step before."""
+    return (np.square(m.foot_speed[..., :2]).sum(axis=-1) * (m.foot_contact & ~m.landed)).sum(axis=-1)
 
 
 def feet_up_while_standing(m: Moment) -> Array:
@@ -168,7 +184,8 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
     hips = np.array([index for index, joint in enumerate(robot.joints) if "hip" in joint])
     every = np.arange(len(robot.joints))
     return {
-        "velocity": Weighted(velocity_tracked, 2.0),
+        "pace": Weighted(pace, 1.2),
+        "velocity": Weighted(velocity_tracked, 1.2),
         "turn": Weighted(turn_tracked, 1.0),
         "vertical velocity": Weighted(vertical_velocity, -2.0),
         "roll and pitch rate": Weighted(roll_and_pitch_rate, -0.05),
@@ -179,7 +196,7 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
         "action rate": Weighted(action_rate, -0.01),
         "action curvature": Weighted(action_curvature, -0.002),
         "body contacts": Weighted(body_contacts, -1.0),
-        "swing": Weighted(swing, 5.0),
+        "swing": Weighted(swing, 20.0),
         "clearance": Weighted(clearance, -20.0),
         "slip": Weighted(slip, -0.1),
         "hips": Weighted(DeviationFrom(robot.default_pose, hips), -0.5),

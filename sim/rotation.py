@@ -46,6 +46,13 @@ def pitch_of(quaternion: Array) -> Array:
     return np.arcsin(np.clip(2 * (x * z - w * y), -1.0, 1.0))
 
 
+def turned(vector: Array, angle: Array) -> Array:
+    """Plane vectors [..., 2] turned by angles [...] rad to the left."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = vector[..., 0], vector[..., 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+
 def from_yaw(yaw: Array) -> Array:
     """Quaternions [..., 4] of turns about z."""
     zero = np.zeros_like(yaw)

@@ -109,6 +109,15 @@ def hollow_stairs(
     return flight.terrain("hollow stairs", slope_deg, right, left, bottom, np.stack([*low, *high], axis=1))
 
 
+def episode_depths(slope_deg: float) -> tuple[float, float]:
+    """Least and greatest tread depth [m] of :func:`episode_stairs`. Raises ``ValueError`` for other slopes."""
+    if not _DEPTH_SLOPES_DEG[0] <= slope_deg <= _DEPTH_SLOPES_DEG[-1]:
+        raise ValueError(f"evaluation stairs of {slope_deg} degrees are not defined; give a slope from 15 to 55")
+    deepest = np.interp(slope_deg, _DEPTH_SLOPES_DEG, _DEEPEST_M)
+    deepest = min(deepest, MAX_RISE_M / np.tan(np.deg2rad(slope_deg)))
+    return float(np.interp(slope_deg, _DEPTH_SLOPES_DEG, _SHALLOWEST_M)), float(deepest)
+
+
 def episode_stairs(rng: np.random.Generator, slope_deg: float) -> Terrain:
     """The hollow stairs of one evaluation episode, ``slope_deg`` from 15 to 55.
 
@@ -117,12 +126,7 @@ def episode_stairs(rng: np.random.Generator, slope_deg: float) -> Terrain:
     exceed 0.25 m (between 45 and 55 degrees). The first tread begins 1 m ahead of the start; the landing is 2 m long.
     Depth and thickness are drawn once a flight. Raises ``ValueError`` for other slopes.
     """
-    if not _DEPTH_SLOPES_DEG[0] <= slope_deg <= _DEPTH_SLOPES_DEG[-1]:
-        raise ValueError(f"evaluation stairs of {slope_deg} degrees are not defined; give a slope from 15 to 55")
-    shallowest = np.interp(slope_deg, _DEPTH_SLOPES_DEG, _SHALLOWEST_M)
-    deepest = np.interp(slope_deg, _DEPTH_SLOPES_DEG, _DEEPEST_M)
-    deepest = min(deepest, MAX_RISE_M / np.tan(np.deg2rad(slope_deg)))
-    depth, thickness = float(rng.uniform(shallowest, deepest)), float(rng.uniform(*EPISODE_THICKNESS_M))
+    depth, thickness = float(rng.uniform(*episode_depths(slope_deg))), float(rng.uniform(*EPISODE_THICKNESS_M))
     return hollow_stairs(
         rng, slope_deg, depth_m=depth, thickness_m=thickness, treads=EPISODE_TREADS, width_m=EPISODE_WIDTH_M
     )

@@ -27,7 +27,10 @@ def rule(anywhere: str, in_functions: str = "") -> Rule:
     return Rule(frozenset(anywhere.split()), frozenset(in_functions.split()))
 
 
-MESSAGES = "rcl_interfaces lifecycle_msgs std_msgs std_srvs sensor_msgs geometry_msgs nav_msgs diagnostic_msgs tf2_msgs"
+MESSAGES = (
+    "rcl_interfaces lifecycle_msgs std_msgs std_srvs sensor_msgs geometry_msgs nav_msgs diagnostic_msgs tf2_msgs "
+    "rosgraph_msgs"
+)
 RULES = {
     "core": rule("core numpy", "yaml"),
     # The errors that are shown as a sentence: of every layer, and therefore of the standard library alone.

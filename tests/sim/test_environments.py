@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import ros_attn.sim.environments  # noqa: F401  (registers the ids)
+from ros_attn.sim.environments import LeggedVectorEnv  # registers the ids
 
 WALK = "RosAttn-Walk-Go2-v0"
+CLIMB = "RosAttn-Climb-Go2-v0"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_gymnasiums_checker_finds_nothing() -> None:
-    check_env(gymnasium.make(WALK).unwrapped, skip_render_check=True)
+@pytest.mark.parametrize("name", [WALK, CLIMB])
+def test_gymnasiums_checker_finds_nothing(name: str) -> None:
+    check_env(gymnasium.make(name).unwrapped, skip_render_check=True)
 
 
 def test_vector_of_many_in_one_process() -> None:
@@ -42,3 +44,16 @@ def test_single_robot_gives_what_it_last_saw() -> None:
             break
     assert terminated
     assert np.abs(seen["policy"][33:45]).max() == 8.0  # the action, not the zeros of a fresh start
+
+
+def test_reaching_the_landing_is_said() -> None:
+    vector = gymnasium.make_vec(CLIMB, num_envs=2, vectorization_mode="vector_entry_point")
+    assert isinstance(vector, LeggedVectorEnv)
+    seen, _ = vector.reset(seed=1)
+    assert set(seen) == {"policy", "privileged", "heights", "waypoint"}
+    task = vector.task
+    landing = task.terrain.landing[1]
+    task.world.qpos[1, :3] = landing[0] + 0.6, 0.0, landing[2] + 0.01 + 0.287
+    *_, terminated, truncated, info = vector.step(np.zeros((2, 12)))
+    assert info["succeeded"].tolist() == [False, True]
+    assert truncated.tolist() == [False, True] and not terminated.any()

@@ -358,3 +358,21 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         TerrainBatch(0)
     assert (batch.boxes == PARKED).all() and (batch.floor_z == 0).all()
+
+
+def test_terrain_given_twice_comes_to_the_same() -> None:
+    stairs = [episode_stairs(np.random.default_rng(seed), 30.0) for seed in range(2)]
+    shared, apart = TerrainBatch(4, 16), TerrainBatch(4, 16)
+    shared.set([0, 1], stairs)
+    shared.set([3, 1, 0], [stairs[0], flat(), stairs[1]])
+    for index, terrain in ((0, 1), (3, 0)):
+        apart.set([index], [episode_stairs(np.random.default_rng(terrain), 30.0)])
+    for one, other in zip(shared._rows(np.intp(0)) + shared._rows(np.intp(3)),
+                          apart._rows(np.intp(0)) + apart._rows(np.intp(3)), strict=True):  # fmt: skip
+        assert np.array_equal(one, other)
+    points = np.random.default_rng(1).uniform(-1, 5, (4, 50, 2))
+    assert np.array_equal(shared.height(points), apart.height(points))
+    some = np.array([3, 0])
+    assert np.array_equal(shared.height(points[some], some), shared.height(points)[some])
+    with pytest.raises(ValueError, match=r"give \[2, points, 2\]"):
+        shared.height(points, some)

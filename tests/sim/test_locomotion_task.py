@@ -43,7 +43,7 @@ def test_standing_robot_sees_that_it_stands() -> None:
     assert known[48:52].tolist() == [1, 1, 1, 1]  # feet on the ground
     assert known[52] == pytest.approx(0.247, abs=0.01)  # height
     assert known[53:57] == pytest.approx(np.zeros(4), abs=2e-3)
-    assert last.terms["velocity"] == pytest.approx(np.full(2, 2.0 * 0.02), rel=0.02)
+    assert last.terms["velocity"] == pytest.approx(np.full(2, 1.2 * 0.02), rel=0.02)
     assert last.terms["feet up while standing"].tolist() == [0, 0]
     assert not last.terminated.any()
 
@@ -117,15 +117,40 @@ def test_commands_change_every_four_seconds_and_some_are_to_stand() -> None:
 def test_curriculum_grows_only_while_commands_are_followed() -> None:
     task = tasks.walk(ROBOT, MAPPING, 4, threads=1, training=True)
     task.reset()
-    best = {"velocity": np.full(4, 2.0 * 0.02), "turn": np.full(4, 1.0 * 0.02)}
+    best = {"velocity": np.full(4, 1.2 * 0.02), "turn": np.full(4, 1.0 * 0.02)}
     assert task.curriculum is not None
-    for _ in range(150):
+    for _ in range(149):
         task.curriculum.after(task, best)
-    assert task.curriculum.share == pytest.approx(0.35)
+    assert task.command_share == 0.0 and task.strictness == pytest.approx(0.2)
+    for _ in range(2):
+        task.curriculum.after(task, best)
+    assert task.command_share == pytest.approx(0.05) and task.strictness == pytest.approx(0.24)
     for _ in range(600):
-        task.curriculum.after(task, {name: 0.5 * values for name, values in best.items()})
-    assert task.curriculum.share == pytest.approx(0.35)
-    assert np.abs(task.commands.draw(np.random.default_rng(0), 500, 0.35)).max() <= 0.35
+        task.curriculum.after(task, {name: 0.4 * values for name, values in best.items()})
+    assert task.command_share == pytest.approx(0.05)
+
+
+def test_first_commands_go_straight_ahead_and_grow_to_the_full_range() -> None:
+    def ranges(share: float) -> list[float]:
+        commands = CommandRange().draw(np.random.default_rng(0), 4000, share)
+        return [*commands.min(axis=0), *commands.max(axis=0)]
+
+    assert ranges(0.0) == pytest.approx([0.4, 0, 0, 0.7, 0, 0], abs=0.01)
+    assert ranges(0.5) == pytest.approx([-0.1, -0.2, -0.5, 0.85, 0.2, 0.5], abs=0.02)
+    assert ranges(1.0) == pytest.approx([-0.6, -0.4, -1, 1, 0.4, 1], abs=0.02)
+
+
+def test_penalties_alone_are_lenient() -> None:
+    task = made(2, varied=False)
+    task.reset()
+    strict = stand(task, 5)[-1].terms
+    task = made(2, varied=False)
+    task.reset()
+    task.strictness = 0.5
+    lenient = stand(task, 5)[-1].terms
+    assert lenient["velocity"] == pytest.approx(strict["velocity"])
+    assert (strict["torque"] < 0).all()
+    assert lenient["torque"] == pytest.approx(0.5 * strict["torque"])
 
 
 def test_states_that_are_not_finite_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ros_attn.sim.go2_like import GO2_LIKE as ROBOT
 from ros_attn.sim.legged_world import LeggedWorld
-from ros_attn.sim.randomisation import NAMES, WALKING, Randomisation, parse
+from ros_attn.sim.randomisation import CLIMBING, NAMES, OF_THE_CAMERA, WALKING, Randomisation, parse
 
 COUNT = 400
 
@@ -36,7 +36,8 @@ def test_table_reads_and_prints() -> None:
         "link masses              *N(1, 0.1)  of each",
         "base mass                +U(-1, 2)  kg",
     ]
-    assert set(parse(WALKING)) == NAMES
+    assert set(parse(WALKING)) == NAMES - set(OF_THE_CAMERA)
+    assert set(parse(CLIMBING)) == NAMES
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ros_attn.errors import RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
+from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
 from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import LocomotionTask
@@ -47,13 +48,13 @@ class Options:
     """how many are simulated side by side."""
     threads: int = 0
     """of the simulation; 0: all processors."""
-    frames: int = 5
+    frames: int = 3
     """observations that the policy sees at once."""
     hidden: tuple[int, ...] = (256, 128, 64)
     """widths of the policy's layers; the critic has the same."""
     rate: float = 1e-3
     """first learning rate; it follows the change of the policy from update to update."""
-    entropy: float = 0.005
+    entropy: float = 0.002
     """what exploring counts."""
     seed: int = 0
     """of weights, robots and commands."""
@@ -71,21 +72,9 @@ def task(options: Options) -> LocomotionTask:
 
 def learner(environment: TaskEnvironment, options: Options) -> PPO:
     """PPO with a critic that sees what only the simulation knows."""
-    model = {"class_name": "MLPModel", "hidden_dims": list(options.hidden), "obs_normalization": True}
-    config = {
-        "algorithm": {
-            "class_name": "PPO", "learning_rate": options.rate, "entropy_coef": options.entropy, "desired_kl": 0.01,
-            "num_learning_epochs": 5, "num_mini_batches": 4, "gamma": 0.99, "lam": 0.95,
-        },
-        "actor": model | {"distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.6}},
-        "critic": dict(model),
-        "obs_groups": {"actor": ["policy"], "critic": ["policy", "privileged"]},
-        "num_steps_per_env": ROLLOUT, "multi_gpu": None,
-    }  # fmt: skip
-    return PPO.construct_algorithm(environment.get_observations(), environment, config, str(environment.device))
-
-
-ROLLOUT = 24
+    model = perceptron(options.hidden)
+    groups = {"actor": ["policy"], "critic": ["privileged"]}
+    return ppo(environment, exploring(model, 1.0), model, groups, rate=options.rate, entropy=options.entropy)
 
 
 def train(options: Options) -> Progress:

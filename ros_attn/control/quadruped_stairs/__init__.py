@@ -1,0 +1,1 @@
+"""A quadruped that climbs hollow stairs by a depth camera."""

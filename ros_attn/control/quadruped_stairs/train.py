@@ -1,0 +1,176 @@
+"""Training of the stair climber in three stages: ``ros-attn train quadruped_stairs --stage 1|2|3``.
+
+1. A teacher that sees the heights around it and the way learns to climb (PPO).
+2. A student that sees what the robot will see, noisy depth images and its joints, learns to act as the teacher does, in
+   the states that it comes to itself (DAgger).
+3. The student goes on by reward (PPO), with the same special rewards for treads, gaps and edges.
+
+Source: arXiv 2606.25765; sizes, rewards and the curriculum are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rsl_rl.algorithms import PPO, Distillation
+
+from ros_attn.control.depth_image import preprocess
+from ros_attn.control.locomotion import LocomotionMapping
+from ros_attn.errors import RosAttnError
+from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
+from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
+from ros_attn.policies.training_processes import processes, rank
+from ros_attn.sim import tasks
+from ros_attn.sim.go2_like import GO2_LIKE
+from ros_attn.sim.locomotion_task import LocomotionTask
+
+Stage = Literal[1, 2, 3]
+
+STEPS = {1: 60_000_000, 2: 6_000_000, 3: 20_000_000}
+ROBOTS = {1: 512, 2: 192, 3: 192}
+TEACHER_SEES = ("policy", "heights", "waypoint")
+STUDENT_SEES = ("policy", "depth", "valid", "fresh")
+CRITIC_SEES = ("privileged", "heights", "waypoint")
+TEACHER_LAYERS = (256, 128, 128)
+CRITIC_LAYERS = (256, 128, 128)
+SEQUENCE = 12
+"""Control steps through which the student's errors are traced back in stage 2."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Training of the stair climber."""
+
+    stage: Stage
+    """1: teacher, 2: student that imitates it, 3: student that goes on by reward."""
+    out: Path = Path("runs/quadruped_stairs")
+    """each stage is kept in a folder of its own there, and begins with what the one before left."""
+    steps: int | None = None
+    """control steps of all robots together; by stage 60, 6 and 20 millions."""
+    robots: int | None = None
+    """how many are simulated side by side; by stage 512, 192 and 192."""
+    threads: int = 0
+    """of the simulation; 0: all processors."""
+    frames: int = 3
+    """observations of joints and IMU that are seen at once."""
+    vision: Literal["attention", "pooled", "blind"] = "attention"
+    """how the student looks at depth images; the others are for comparison."""
+    gate: bool = True
+    """whether the student's memory is gated by what it sees; without, it is an LSTM."""
+    depth_noise: float = 1.0
+    """size of the errors of its depth images."""
+    footholds: bool = True
+    """whether treads, gaps and edges count."""
+    seed: int = 0
+    """of weights, robots, ground and commands."""
+    save_every_s: float = 60.0
+    """seconds between two savings."""
+
+
+FOOTHOLDS = ("pitch", "feet in gaps", "feet near edges")
+
+
+def folder(options: Options, stage: Stage) -> Path:
+    """Where a stage is kept."""
+    return options.out / f"stage_{stage}"
+
+
+def task(options: Options) -> LocomotionTask:
+    """Ground of all levels, which follow each robot's success; with images for the student."""
+    mapping = LocomotionMapping.of(GO2_LIKE.contract() | {"frames": options.frames})
+    sees = options.stage > 1 and options.vision != "blind"
+    made = tasks.climb(
+        GO2_LIKE, mapping, options.robots or ROBOTS[options.stage], seed=options.seed + 1000 * rank(),
+        threads=options.threads,
+        training=True, depth=preprocess if sees else None, depth_noise=options.depth_noise, depth_stride=2,
+    )  # fmt: skip
+    if not options.footholds:
+        made.rewards = {name: each for name, each in made.rewards.items() if name not in FOOTHOLDS}
+    return made
+
+
+def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillation:
+    """What trains a stage, with what the stage before has left.
+
+    Raises RosAttnError where that is missing.
+    """
+    teacher, critic = perceptron(TEACHER_LAYERS), perceptron(CRITIC_LAYERS)
+    student = {"class_name": "ros_attn.policies.training_student:StudentModel", "vision": options.vision,
+               "gate": options.gate}  # fmt: skip
+    rows = "ros_attn.policies.training_student:RowsModel"
+    if options.stage == 1:
+        groups = {"actor": TEACHER_SEES, "critic": CRITIC_SEES}
+        return ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
+    if options.stage == 2:
+        imitating = distillation(environment, exploring(student, 0.1), exploring(teacher | {"class_name": rows}, 1.0))
+        imitating.load({"actor_state_dict": _left(options, 1)["actor_state_dict"]}, None, strict=True)
+        return imitating
+    groups = {"actor": STUDENT_SEES, "critic": CRITIC_SEES}
+    learning = ppo(
+        environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001
+    )
+    of_student = _left(options, 2)["student_state_dict"]
+    of_student["distribution.std_param"] = learning.get_policy().state_dict()["distribution.std_param"]
+    learning.get_policy().load_state_dict(of_student)
+    learning.load(_left(options, 1), {"critic": True}, strict=True)
+    return learning
+
+
+def distillation(environment: TaskEnvironment, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> Distillation:
+    """rsl_rl's distillation of ``teacher`` into ``student``, by the student's own rollouts."""
+    config = {
+        "algorithm": {
+            "class_name": "Distillation", "num_learning_epochs": 1, "gradient_length": SEQUENCE, "learning_rate": 5e-4,
+            "max_grad_norm": 1.0, "loss_type": "mse",
+        },
+        "student": dict(student), "teacher": dict(teacher),
+        "obs_groups": {"student": list(STUDENT_SEES), "teacher": list(TEACHER_SEES)},
+        "num_steps_per_env": ROLLOUT, "multi_gpu": processes(),
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Distillation.construct_algorithm(
+            environment.get_observations(), environment, config, str(environment.device)
+        )
+
+
+def _left(options: Options, stage: Stage) -> dict[str, Any]:
+    """The algorithm's state that a stage has left."""
+    path = folder(options, stage) / STATE
+    if not path.is_file():
+        raise RosAttnError(
+            f"Stage {options.stage} begins with what stage {stage} left, but there is no {path}; "
+            f"run --stage {stage} --out {options.out} first."
+        )
+    return torch.load(path, weights_only=True)["algorithm"]
+
+
+def train(options: Options) -> Progress:
+    """Train a stage or go on training; see :func:`ros_attn.policies.training_loop.run`.
+
+    Raises RosAttnError for options that no training can have, and where the stage before is missing.
+    """
+    for name, least in (("robots", 1), ("steps", 1), ("frames", 1), ("threads", 0)):
+        given = getattr(options, name)
+        if given is not None and given < least:
+            raise RosAttnError(f"--{name} is {given}, but must be at least {least}.")
+    for stage in range(1, options.stage):
+        _left(options, stage)
+    torch.manual_seed(options.seed + rank())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = task(options)
+    assert made.curriculum is not None
+    environment = TaskEnvironment(made, device)
+    steps = options.steps or STEPS[options.stage]
+    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, ROLLOUT)
+    kept = {
+        key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
+    }
+    return run(learner(environment, options), environment, made.curriculum, schedule, json.dumps(kept, default=str))
