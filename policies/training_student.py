@@ -20,8 +20,9 @@ class StudentModel(MLPModel):
     """:class:`PerceptiveMemory` before rsl_rl's perceptron; groups ``policy``, ``depth``, ``valid`` and ``fresh``.
 
     ``depth`` holds the last image at every step, ``fresh`` is 1 in the steps in which it is new; an episode that begins
-    without an image has ``valid`` 0. So nothing of an image is kept in the rollout: h and c are, and the first image of
-    each stored trajectory is encoded anew. What is held of images goes with every change of the weights.
+    without an image has ``valid`` 0. A blind one needs ``policy`` alone. So nothing of an image is kept in
+    the rollout: h and c are, and the first image of each stored trajectory is encoded anew. What is held of images goes
+    with every change of the weights.
 
     Raises ValueError for groups that are absent or of another shape.
     """
@@ -33,7 +34,7 @@ class StudentModel(MLPModel):
         hidden_dims: tuple[int, ...] | list[int] = HEAD, distribution_cfg: dict[str, Any] | None = None,
         vision: str = "attention", gate: bool = True, memory: int = 256,
     ) -> None:  # fmt: skip
-        self.latent_dim = memory
+        self.latent_dim, self.blind = memory, vision == "blind"
         super().__init__(
             obs, obs_groups, obs_set, output_dim, hidden_dims, obs_normalization=True, distribution_cfg=distribution_cfg
         )
@@ -50,19 +51,26 @@ class StudentModel(MLPModel):
             # The weights are about to change.
             self._held = None
             hidden, cell = hidden_state
-            out, _ = self.core((hidden[0], cell[0]), proprio, obs["depth"], obs["valid"], obs["fresh"], steps=masks)
+            out, _ = self.core((hidden[0], cell[0]), proprio, *self._images(obs), steps=masks)
             return unpad_trajectories(out, masks)
         hidden, cell = self._state or self.core.memory.initial_state(len(proprio))
-        fresh = obs["fresh"]
+        depth, valid, fresh = self._images(obs)
         if self._held is None:
             fresh = torch.ones_like(fresh)
         elif self._began is not None:
             fresh = torch.maximum(fresh, self._began.to(fresh.dtype))
         held = self._held if self._held is not None else proprio.new_empty(len(proprio), *self.core.encoder.held)
         self._began = None
-        out, state = self.core.step(StudentState(hidden, cell, held), proprio, obs["depth"], obs["valid"], fresh)
+        out, state = self.core.step(StudentState(hidden, cell, held), proprio, depth, valid, fresh)
         self._state, self._held = (state.hidden, state.cell), state.held
         return out
+
+    def _images(self, obs: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth, valid and fresh; of a blind student, which looks at none, nothing of no size."""
+        if not self.blind:
+            return obs["depth"], obs["valid"], obs["fresh"]
+        none = obs["policy"].new_zeros(*obs.batch_size, 1, 1)
+        return none, none, none[..., 0]
 
     def reset(self, dones: Tensor | None = None, hidden_state: HiddenState = None) -> None:
         """Forget all, or what robots ``dones`` [B] remember; or go on from ``hidden_state``."""
@@ -91,6 +99,8 @@ class StudentModel(MLPModel):
 
     def _get_obs_dim(self, obs: TensorDict, obs_groups: dict[str, list[str]], obs_set: str) -> tuple[list[str], int]:
         groups = obs_groups[obs_set]
+        if self.blind and "policy" in groups:
+            return groups, obs["policy"].shape[1]
         if sorted(groups) != sorted(GROUPS):
             raise ValueError(f"The student's groups are {', '.join(GROUPS)}, but {obs_set!r} has {', '.join(groups)}.")
         for name, shape in (("depth", DEPTH_SHAPE), ("valid", VALID_SHAPE), ("fresh", (1,))):

@@ -12,6 +12,8 @@ VERBS = {
     "info": "say what is in a bag",
     "demo": "render a drive, replay it, write the report: everything in one go",
     "node": "run components as rclpy lifecycle nodes",
+    "robot": "run a simulated quadruped as a ROS 2 node, in lock step or real time",
+    "play": "let a policy drive a simulated quadruped: a summary, a video or a window",
     "doctor": "look at the ROS set-up: RMW, shared memory, QoS, clocks",
     "components": "list the components, their topics and parameters",
     "params": "write the parameter files of launch/config",

@@ -66,7 +66,7 @@ class WithoutWaypoint:
 
 def climbing(robot: Robot) -> Mapping[str, Weighted]:
     """The rewards of climbing, and of walking for the robots without a waypoint."""
-    hips = np.array([index for index, joint in enumerate(robot.joints) if "hip" in joint])
+    hips = np.array([index for index, joint in enumerate(robot.joints) if "hip" in joint], np.intp)
     every = np.arange(len(robot.joints))
     return {
         "progress": Weighted(progress, 2.0),
@@ -96,6 +96,5 @@ def climbing(robot: Robot) -> Mapping[str, Weighted]:
         "pose while standing": Weighted(
             WithoutWaypoint(DeviationFrom(robot.default_pose, every, only_standing=True)), -1.0
         ),
-        "feet up while standing": Weighted(rewards.feet_up_while_standing, -0.3),
-        "motion while standing": Weighted(rewards.motion_while_standing, -0.003),
+        "standing": Weighted(rewards.standing, 2.5),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -23,6 +24,7 @@ from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import LocomotionTask, ObservationMapping, Observations
 from ros_attn.sim.robot import Robot
+from ros_attn.sim.robot_file import load_robot
 
 ROBOTS = {"Go2": GO2_LIKE}
 TASKS: Mapping[str, Callable[..., LocomotionTask]] = {"Walk": tasks.walk, "Climb": tasks.climb}
@@ -45,14 +47,18 @@ def _space(observations: Observations) -> gymnasium.spaces.Dict:
 
 
 class LeggedVectorEnv(VectorEnv):
-    """Many robots. ``options`` are those of the task in :mod:`ros_attn.sim.tasks`."""
+    """Many robots. ``options`` are those of the task in :mod:`ros_attn.sim.tasks`.
+
+    ``robot_file``: MJCF of another robot than the named one, see :mod:`ros_attn.sim.robot_file`.
+    """
 
     metadata: ClassVar = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
-    def __init__(self, task: str, robot: str, num_envs: int = 1, **options: Any) -> None:
-        self._make = lambda seed: TASKS[task](
-            ROBOTS[robot], default_mapping(ROBOTS[robot]), num_envs, seed=seed, **options
-        )
+    def __init__(
+        self, task: str, robot: str, num_envs: int = 1, robot_file: Path | str | None = None, **options: Any
+    ) -> None:
+        body = ROBOTS[robot] if robot_file is None else load_robot(robot_file)
+        self._make = lambda seed: TASKS[task](body, default_mapping(body), num_envs, seed=seed, **options)
         self.num_envs = num_envs
         self.task = self._make(0)
         self.single_observation_space = _space(self.task.reset())

@@ -189,6 +189,13 @@ class LeggedWorld:
         return tuple(self.geoms[index] for index in self._body)
 
     @property
+    def base_geoms(self) -> tuple[str, ...]:
+        """Those of ``body_geoms`` that are part of the base, such as its head: on these a robot must not fall."""
+        model = self.model
+        base = model.body_weldid[model.body(self.robot.base).id]
+        return tuple(name for name in self.body_geoms if model.body_weldid[model.geom(name).bodyid[0]] == base)
+
+    @property
     def specific_force(self) -> Array:
         """[E, 3] m/s2 of the accelerometer, in the axes of the base: (0, 0, 9.81) at rest. Needs ``accelerometer``."""
         address = self.model.sensor(ACCELEROMETER).adr[0]

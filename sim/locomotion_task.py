@@ -171,9 +171,10 @@ class LocomotionTask:
         self._feet = np.zeros((count, len(world.robot.feet), 3))
         self._contact = np.ones(self._feet.shape[:2], bool)
         self._air = np.zeros(self._feet.shape[:2])
+        self._swing = np.zeros_like(self._air)
         self._bias = np.zeros((count, 6))
         self._encoder = np.zeros((count, joints))
-        self._fatal = [world.body_geoms.index(name) for name in ("base", "head") if name in world.body_geoms]
+        self._fatal = [index for index, name in enumerate(world.body_geoms) if name in world.base_geoms]
 
     # -- episodes ---------------------------------------------------------------------------------------
 
@@ -207,7 +208,7 @@ class LocomotionTask:
         self._action[:, ids] = 0.0
         self._velocity[ids] = world.joint_velocity[ids]
         self._feet[ids] = world.foot_position[ids]
-        self._contact[ids], self._air[ids] = True, 0.0
+        self._contact[ids], self._air[ids], self._swing[ids] = True, 0.0, 0.0
         spread = (self.noise.angular_velocity_bias,) * 3 + (self.noise.gravity_bias,) * 3
         self._bias[ids] = rng.normal(size=(count, 6)) * spread
         self._encoder[ids] = self.randomisation.value("encoder offset", rng, (count, joints))
@@ -294,6 +295,8 @@ class LocomotionTask:
         soles = feet - (0.0, 0.0, world.robot.foot_radius)
         contact = world.foot_force > TOUCH_N
         air = np.where(self._contact, 0.0, self._air + STEP_S)
+        landed = contact & ~self._contact
+        self._swing = np.where(landed, air, self._swing)
         ahead = terrain.ahead(place[:, :2])
         rise, run = ahead[:, 2] - (place[:, 2] - world.robot.stand_height), ahead[:, 0] - place[:, 0]
         near = (run > 0.05) & (run < TREAD_NEAR_M)
@@ -317,7 +320,8 @@ class LocomotionTask:
             foot_speed=(feet - self._feet) / STEP_S,
             foot_contact=contact,
             air_time=air,
-            landed=contact & ~self._contact,
+            landed=landed,
+            last_swing=self._swing,
             body_force=world.body_force,
             edge_distance=terrain.edge_distance(soles),
             in_gap=terrain.in_gap(feet),

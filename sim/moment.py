@@ -18,11 +18,12 @@ class Moment:
 
     ``height`` is the base's above the ground beneath it. ``foot_speed`` is each foot's mean velocity over the last
     control step, ``air_time`` how long each foot was off the ground (at a touchdown: until then), ``landed`` whether it
-    touched down in this step. ``edge_distance`` is inf where there is no edge, ``in_gap`` says that a foot is where
-    only a gap is, ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none near.
+    touched down in this step, ``last_swing`` each foot's time in the air before its last touchdown (s).
+    ``edge_distance`` is inf where there is no edge, ``in_gap`` says that a foot is where only a gap is,
+    ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none near.
     ``level_velocity`` [E, 2] is the base's in the horizontal plane, x its heading; ``waypoint`` [E, 2] the unit vector
-    in the same frame to where the robot should go, nan for robots that follow their commands alone. ``foot_push``
-    [E, feet, 3] is the contact force on each foot along the world's axes, up to its sign.
+    in the same frame to where the robot should go, nan for robots that follow their commands alone. ``foot_push`` [E,
+    feet, 3] is the contact force on each foot along the world's axes, up to its sign.
     """
 
     linear_velocity: Array
@@ -43,6 +44,7 @@ class Moment:
     foot_contact: Flags
     air_time: Array
     landed: Flags
+    last_swing: Array
     body_force: Array
     edge_distance: Array
     in_gap: Flags

@@ -26,13 +26,14 @@ Array = NDArray[np.float64]
 
 WALKING = """
 foot friction            =U(0.4, 1.2)
+foot softness            =U(0.0, 1.0)      0: MuJoCo's default contact, 1: the Go2 of MuJoCo Menagerie
 base mass                +U(-1.0, 2.0)     kg
 base centre of mass      +U(-0.03, 0.03)   m, along each axis
 link masses              *U(0.9, 1.1)
 motor strength           *U(0.9, 1.1)      each joint: kp and torque limit
 motor damping            *U(0.8, 1.2)      each joint: kd
 joint friction           *U(0.5, 1.5)
-joint damping            =U(0.0, 2.0)      N m s/rad, one figure for a robot
+joint damping            =U(0.0, 2.5)      N m s/rad, one figure for a robot
 rotor inertia            *U(0.9, 1.1)
 command delay            =U(0.0, 0.02)     s
 encoder offset           +U(-0.02, 0.02)   rad, each joint
@@ -103,12 +104,16 @@ def parse(table: str) -> dict[str, Term]:
 
 
 OF_THE_MODEL = (
-    "foot friction", "base mass", "base centre of mass", "link masses", "motor strength", "motor damping",
-    "joint friction", "joint damping", "rotor inertia", "command delay",
+    "foot friction", "foot softness", "base mass", "base centre of mass", "link masses", "motor strength",
+    "motor damping", "joint friction", "joint damping", "rotor inertia", "command delay",
 )  # fmt: skip
 OF_THE_TASK = ("encoder offset", "start pose", "push")
 OF_THE_CAMERA = ("camera place", "camera tilt", "camera field of view")
 NAMES = frozenset((*OF_THE_MODEL, *OF_THE_TASK, *OF_THE_CAMERA))
+
+
+HARD_FOOT, SOFT_FOOT = np.array([0.9, 0.95, 0.001, 0.5, 2.0]), np.array([0.015, 1.0, 0.022, 0.5, 2.0])
+"""``solimp`` of a foot's contact; a soft one sinks in by about a centimetre under a walking robot."""
 
 
 class Randomisation:
@@ -138,6 +143,9 @@ class Randomisation:
             friction = expand("geom_friction")
             sliding = friction[..., 0]  # a view
             sliding[np.ix_(ids, self._feet)] = terms["foot friction"].draw(rng, 0.8, (count, 1))
+        if "foot softness" in terms:
+            soft = terms["foot softness"].draw(rng, 0.0, (count, 1, 1))
+            expand("geom_solimp")[np.ix_(ids, self._feet)] = HARD_FOOT + soft * (SOFT_FOOT - HARD_FOOT)
         self._masses(ids, rng)
         if "motor strength" in terms or "motor damping" in terms:
             self._motors(ids, rng)

@@ -108,6 +108,11 @@ def swing(m: Moment) -> Array:
     return (useful * m.landed).sum(axis=-1) * m.moving
 
 
+def uneven_swings(m: Moment) -> Array:
+    """Variance over the feet of the times of their last swings, s^2, each at most 0.5 s; only when moving."""
+    return np.minimum(m.last_swing, 0.5).var(axis=-1) * m.moving
+
+
 def clearance(m: Moment) -> Array:
     """How far moving feet are from swinging at the clearance height: (z - z*)^2 |v_xy|, summed over the feet."""
     speed = np.linalg.norm(m.foot_speed[..., :2], axis=-1)
@@ -119,14 +124,13 @@ def slip(m: Moment) -> Array:
     return (np.square(m.foot_speed[..., :2]).sum(axis=-1) * (m.foot_contact & ~m.landed)).sum(axis=-1)
 
 
-def feet_up_while_standing(m: Moment) -> Array:
-    """Number of feet off the ground when the robot is asked to stand."""
-    return (~m.foot_contact).sum(axis=-1) * ~m.moving
+def standing(m: Moment) -> Array:
+    """Asked to stand: half the share of feet on the ground, half ``1 / (1 + sum of squared joint velocities / 30)``.
 
-
-def motion_while_standing(m: Moment) -> Array:
-    """Sum of squared joint velocities when the robot is asked to stand."""
-    return np.square(m.joint_velocity).sum(axis=-1) * ~m.moving
+    A reward and not a penalty, as a step's rewards never sum to less than 0: there robots would learn nothing from it.
+    """
+    still = 1 / (1 + np.square(m.joint_velocity).sum(axis=-1) / 30)
+    return (m.foot_contact.mean(axis=-1) + still) / 2 * ~m.moving
 
 
 def pitch_towards_tread(m: Moment) -> Array:
@@ -181,7 +185,7 @@ class Weighted:
 
 def walking(robot: Robot) -> Mapping[str, Weighted]:
     """The rewards of walking on the level, for velocity commands."""
-    hips = np.array([index for index, joint in enumerate(robot.joints) if "hip" in joint])
+    hips = np.array([index for index, joint in enumerate(robot.joints) if "hip" in joint], np.intp)
     every = np.arange(len(robot.joints))
     return {
         "pace": Weighted(pace, 1.2),
@@ -197,11 +201,11 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
         "action curvature": Weighted(action_curvature, -0.002),
         "body contacts": Weighted(body_contacts, -1.0),
         "swing": Weighted(swing, 20.0),
+        "uneven swings": Weighted(uneven_swings, -200.0),
         "clearance": Weighted(clearance, -20.0),
         "slip": Weighted(slip, -0.1),
         "hips": Weighted(DeviationFrom(robot.default_pose, hips), -0.5),
         "pose": Weighted(DeviationFrom(robot.default_pose, every), -0.05),
         "pose while standing": Weighted(DeviationFrom(robot.default_pose, every, only_standing=True), -1.0),
-        "feet up while standing": Weighted(feet_up_while_standing, -0.3),
-        "motion while standing": Weighted(motion_while_standing, -0.003),
+        "standing": Weighted(standing, 2.5),
     }

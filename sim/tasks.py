@@ -100,16 +100,18 @@ def climb_episodes(
 ) -> LocomotionTask:
     """The hollow stairs of the evaluation at one slope, 15 to 55 degrees; see :mod:`ros_attn.sim.stairs_trial`.
 
-    12 treads, start 1 m before the first one within 0.1 m and 10 degrees, 0.5 m/s forward, 30 s. Raises ``ValueError``
-    for other slopes.
+    12 treads, start 1 m before the first one within 0.1 m and 10 degrees, 0.5 m/s forward, 30 s, no pushes. Raises
+    ``ValueError`` for other slopes.
     """
     episode_depths(slope_deg)  # refuses what is not defined, before anything is built
     goal = Climb(environments, speeds=(0.5, 0.5))
     start = Start(place=0.1, yaw=float(np.deg2rad(10.0)), speed=0.0) if varied else Start(yaw=0.0, speed=0.0)
     world = LeggedWorld(robot, environments, boxes=EPISODE_TREADS + 1, threads=threads)
+    randomisation = Randomisation(world, CLIMBING if varied else NOTHING)
+    randomisation.terms.pop("push", None)
     return LocomotionTask(
         world, mapping, climbing(robot), lambda rng, level: episode_stairs(rng, slope_deg), CommandRange(),
-        Randomisation(world, CLIMBING if varied else NOTHING), noise=SensorNoise() if varied else None, start=start,
+        randomisation, noise=SensorNoise() if varied else None, start=start,
         goal=goal, senses=_senses(robot, goal, environments, depth, depth_noise, 1), episode_s=30.0, seed=seed,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ class CommandRange:
     forward: tuple[float, float] = (-0.6, 1.0)
     left: tuple[float, float] = (-0.4, 0.4)
     turn: tuple[float, float] = (-1.0, 1.0)
-    standing: float = 0.15
+    standing: float = 0.2
     every_s: float = 4.0
     smallest: float = 0.1
     first: tuple[float, float] = (0.4, 0.7)

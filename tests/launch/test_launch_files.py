@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -24,7 +25,10 @@ from ros_attn.perception.infrared_visible_fusion.component import FusionParams, 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIG = LAUNCH / "config"
 FILES = sorted(path.name for path in LAUNCH.glob("*.launch.py"))
-REQUIRED = {("component.launch.py", "component"), ("replay_evaluate.launch.py", "bagfile")}
+REQUIRED = {
+    ("component.launch.py", "component"), ("quadruped_sim.launch.py", "checkpoint"),
+    ("replay_evaluate.launch.py", "bagfile"),
+}  # fmt: skip
 EXAMPLE = re.compile(r"^ *ros2 launch ros_attn (\S+)(.*)$", re.MULTILINE)
 LAUNCH_ROS = pytest.mark.skipif(
     find_spec("launch_ros") is None, reason="launch_ros comes with ROS and is not on PyPI; source ROS to run this"
@@ -53,7 +57,8 @@ def strings(file: str) -> set[str]:
 def test_the_files_there_are() -> None:
     assert FILES == [
         "bag_and_rviz.launch.py", "component.launch.py", "environment.launch.py",
-        "infrared_visible_fusion.launch.py", "perception.launch.py", "replay_evaluate.launch.py",
+        "infrared_visible_fusion.launch.py", "perception.launch.py", "quadruped_sim.launch.py",
+        "replay_evaluate.launch.py",
     ]  # fmt: skip
     assert not (LAUNCH / "__init__.py").exists(), "it would shadow ROS's own launch"
 
@@ -127,6 +132,20 @@ def test_replay_and_evaluate_know_the_options_given() -> None:
     assert {"out", "params_file", "remap"} <= {each.name for each in fields(replay.Options)}
     evaluate = pytest.importorskip("ros_attn.commands.evaluate")
     assert "thresholds" in {each.name for each in fields(evaluate.Options)}
+
+
+def test_quadruped_arguments_are_options_and_components() -> None:
+    from ros_attn.commands import robot
+
+    file = "quadruped_sim.launch.py"
+    arguments, options = declared(file), {each.name: each for each in fields(robot.Options)}
+    taken = set(arguments) - {"checkpoint", "namespace"}
+    assert taken <= set(options)
+    assert {f"--{name}" for name in ("terrain", "step", "seed", "seconds")} <= strings(file)
+    choices = get_args(get_type_hints(robot.Options)["step"])
+    assert tuple(ast.literal_eval(arguments["step"]["choices"])) == choices
+    for name in ("safety_gate", "quadruped_walk"):
+        assert name in strings(file) and "checkpoint" in parameters.fields_of(registry.find(name).Params)
 
 
 def test_parameter_files_are_as_generated() -> None:
@@ -291,6 +310,22 @@ def test_a_bag_sets_the_clock_and_a_profile_already_chosen_stays(tmp_path: Path)
     assert ros_parameters(record)["use_sim_time"] is True
     assert record["profile"] == "mine.xml"
     assert (tmp_path / "ros2.txt").read_text().split() == ["bag", "play", "drive", "--clock", "100", "--delay", "3"]
+
+
+@LAUNCH_ROS
+@pytest.mark.parametrize("step, qos", [("lock", "lossless"), ("real", "default")])
+def test_quadruped_is_three_processes_on_one_clock(step: str, qos: str, tmp_path: Path) -> None:
+    given = {"checkpoint": "a walk", "terrain": "stairs:20", "step": step, "seed": "3", "noise": "true"}
+    records = started(tmp_path, ("quadruped_sim.launch.py", given))
+    # The launch ends with its robot, here at once: the others may not have come so far.
+    by_name = {each["words"][3] if each["words"][2] == "node" else "robot": each for each in records}
+    assert {"robot"} <= set(by_name) <= {"robot", "safety_gate", "quadruped_walk"}
+    words = by_name.pop("robot")["words"]
+    wanted = ["--terrain", "stairs:20", "--step", step, "--seed", "3", "--noise"]
+    assert words[: words.index("--ros-args")] == ["-m", "ros_attn", "robot", *wanted]
+    for each in by_name.values():
+        found = ros_parameters(each)
+        assert (found["use_sim_time"], found["qos"], found["checkpoint"]) == (True, qos, "a walk")
 
 
 @LAUNCH_ROS

@@ -83,7 +83,7 @@ def host(domain_id: int) -> Iterator[Callable[..., RosHost]]:
 
 @dataclass
 class NodeProcess:
-    """``python -m ros_attn node ...`` in a process of its own."""
+    """``python -m ros_attn node ...``, or another verb, in a process of its own."""
 
     process: subprocess.Popen[str]
     log: Path
@@ -105,11 +105,11 @@ class NodeProcess:
 def node_process(domain_id: int, tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     started: list[NodeProcess] = []
 
-    def start(*args: str) -> NodeProcess:
+    def start(*args: str, verb: str = "node") -> NodeProcess:
         log = tmp_path / f"node{len(started)}.log"
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ros_attn", "node", *args], stdout=stream, stderr=stream, text=True,
+                [sys.executable, "-P", "-m", "ros_attn", verb, *args], stdout=stream, stderr=stream, text=True,
                 cwd=ROOT, env={**os.environ, "ROS_DOMAIN_ID": str(domain_id)},
             )  # fmt: skip
         started.append(NodeProcess(process, log))

@@ -58,6 +58,11 @@ def test_bad_tables_are_refused(table: str, sentence: str) -> None:
 def test_draws_reach_the_simulations(drawn: LeggedWorld) -> None:
     model, batch = drawn.model, drawn.batch
     feet = [model.geom(name).id for name in ROBOT.feet]
+    contact = batch.expand("geom_solimp")
+    spread(contact[:, feet[0], 2], 0.001, 0.022)
+    assert np.array_equal(contact[:, feet[0]], contact[:, feet[3]])
+    # One draw moves all of a foot's figures together, from hard to soft.
+    assert contact[:, feet[0], 0] == pytest.approx(0.9 - 0.885 * (contact[:, feet[0], 2] - 0.001) / 0.021)
     friction = batch.expand("geom_friction")[:, feet, 0]
     assert (friction == friction[:, :1]).all()
     spread(friction[:, 0], 0.4, 1.2)
@@ -73,7 +78,7 @@ def test_draws_reach_the_simulations(drawn: LeggedWorld) -> None:
     assert force[:, 3, 1] / 23.7 == pytest.approx(-gains[:, 3, 1] / 40)
     damping = batch.expand("dof_damping")[:, 6:]
     assert (damping == damping[:, :1]).all()
-    spread(damping[:, 0], 0.0, 2.0)
+    spread(damping[:, 0], 0.0, 2.5)
     spread(batch.expand("dof_frictionloss")[:, 8] / 0.2, 0.5, 1.5)
     spread(batch.expand("actuator_delay")[:, 0], 0.0, 0.02)
 

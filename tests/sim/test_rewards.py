@@ -51,3 +51,21 @@ def test_a_foot_that_has_just_landed_does_not_slip() -> None:
     speed[..., 0], speed[..., 2] = 0.5, 9.0
     contact, landed = np.array([[True, True, False, False]]), np.array([[True, False, False, False]])
     assert rewards.slip(moment(foot_speed=speed, foot_contact=contact, landed=landed))[0] == pytest.approx(0.25)
+
+
+def test_standing_counts_feet_and_stillness_only_where_asked_to_stand() -> None:
+    down, still = np.ones((1, 4), bool), np.zeros((1, 12))
+    half = np.array([[True, True, False, False]])
+    moved = np.full((1, 12), np.sqrt(30 / 12))
+    stop = np.zeros((1, 3))
+    assert rewards.standing(moment(foot_contact=down, joint_velocity=still, command=stop))[0] == 1
+    assert rewards.standing(moment(foot_contact=half, joint_velocity=still, command=stop))[0] == 0.75
+    assert rewards.standing(moment(foot_contact=down, joint_velocity=moved, command=stop))[0] == pytest.approx(0.75)
+    assert rewards.standing(moment(foot_contact=down, joint_velocity=still))[0] == 0
+
+
+def test_uneven_swings_are_those_of_a_limp() -> None:
+    assert rewards.uneven_swings(moment(last_swing=np.full((1, 4), 0.2)))[0] == 0
+    limp = moment(last_swing=[[0.2, 0.2, 0.2, 0.0]])
+    assert rewards.uneven_swings(limp)[0] == pytest.approx(0.0075)
+    assert rewards.uneven_swings(moment(last_swing=[[0.2, 0.2, 0.2, 0.0]], command=np.zeros((1, 3))))[0] == 0

@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,27 +23,43 @@ import torch
 from rsl_rl.algorithms import PPO, Distillation
 
 from ros_attn.control.depth_image import preprocess
-from ros_attn.control.locomotion import LocomotionMapping
+from ros_attn.control.locomotion import ACTION_SCALE, LocomotionMapping
+from ros_attn.control.quadruped_stairs.policy import contract, save
 from ros_attn.errors import RosAttnError
+from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
 from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
 from ros_attn.policies.training_processes import processes, rank
 from ros_attn.sim import tasks
+from ros_attn.sim.depth_sense import camera_of
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import LocomotionTask
+from ros_attn.sim.randomisation import CLIMBING
+from ros_attn.sim.velocity_command import CommandRange
 
 Stage = Literal[1, 2, 3]
 
 STEPS = {1: 60_000_000, 2: 6_000_000, 3: 20_000_000}
 ROBOTS = {1: 512, 2: 192, 3: 192}
 TEACHER_SEES = ("policy", "heights", "waypoint")
-STUDENT_SEES = ("policy", "depth", "valid", "fresh")
 CRITIC_SEES = ("privileged", "heights", "waypoint")
 TEACHER_LAYERS = (256, 128, 128)
 CRITIC_LAYERS = (256, 128, 128)
 SEQUENCE = 12
 """Control steps through which the student's errors are traced back in stage 2."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Make a checkpoint of a student."""
+
+    run: Path
+    """the folder that training wrote; its stage 3 is taken, or its stage 2 where there is no stage 3."""
+    out: Path
+    """the checkpoint directory to write."""
+    overwrite: bool = False
+    """replace a checkpoint that is there."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,12 @@ class Options:
 FOOTHOLDS = ("pitch", "feet in gaps", "feet near edges")
 
 
-def folder(options: Options, stage: Stage) -> Path:
+def student_sees(options: Options) -> tuple[str, ...]:
+    """The observation groups of the student."""
+    return ("policy",) if options.vision == "blind" else ("policy", "depth", "valid", "fresh")
+
+
+def folder(options: Options, stage: int) -> Path:
     """Where a stage is kept."""
     return options.out / f"stage_{stage}"
 
@@ -110,10 +132,12 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
         groups = {"actor": TEACHER_SEES, "critic": CRITIC_SEES}
         return ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
     if options.stage == 2:
-        imitating = distillation(environment, exploring(student, 0.1), exploring(teacher | {"class_name": rows}, 1.0))
+        models = {"student": exploring(student, 0.1), "teacher": exploring(teacher | {"class_name": rows}, 1.0)}
+        groups = {"student": student_sees(options), "teacher": TEACHER_SEES}
+        imitating = distillation(environment, models, groups)
         imitating.load({"actor_state_dict": _left(options, 1)["actor_state_dict"]}, None, strict=True)
         return imitating
-    groups = {"actor": STUDENT_SEES, "critic": CRITIC_SEES}
+    groups = {"actor": student_sees(options), "critic": CRITIC_SEES}
     learning = ppo(
         environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001
     )
@@ -124,15 +148,16 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
     return learning
 
 
-def distillation(environment: TaskEnvironment, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> Distillation:
-    """rsl_rl's distillation of ``teacher`` into ``student``, by the student's own rollouts."""
+def distillation(
+    environment: TaskEnvironment, models: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
+) -> Distillation:
+    """rsl_rl's distillation of the ``teacher`` among ``models`` into the ``student``, by the student's own rollouts."""
     config = {
         "algorithm": {
             "class_name": "Distillation", "num_learning_epochs": 1, "gradient_length": SEQUENCE, "learning_rate": 5e-4,
             "max_grad_norm": 1.0, "loss_type": "mse",
         },
-        "student": dict(student), "teacher": dict(teacher),
-        "obs_groups": {"student": list(STUDENT_SEES), "teacher": list(TEACHER_SEES)},
+        **models, "obs_groups": {name: list(names) for name, names in groups.items()},
         "num_steps_per_env": ROLLOUT, "multi_gpu": processes(),
     }  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()):
@@ -141,7 +166,7 @@ def distillation(environment: TaskEnvironment, student: Mapping[str, Any], teach
         )
 
 
-def _left(options: Options, stage: Stage) -> dict[str, Any]:
+def _left(options: Options, stage: int) -> dict[str, Any]:
     """The algorithm's state that a stage has left."""
     path = folder(options, stage) / STATE
     if not path.is_file():
@@ -174,3 +199,33 @@ def train(options: Options) -> Progress:
         key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
     }
     return run(learner(environment, options), environment, made.curriculum, schedule, json.dumps(kept, default=str))
+
+
+def export(options: Export) -> None:
+    """Write the student of a run, finished or not, as a checkpoint with its ONNX file.
+
+    Raises RosAttnError where the run has none, CheckpointError as :func:`.policy.save` does.
+    """
+    stages = [stage for stage in (3, 2) if (options.run / f"stage_{stage}" / STATE).is_file()]
+    if not stages:
+        raise RosAttnError(f"{options.run} holds no student; name the --out of a training of stage 2 or 3.")
+    state = torch.load(options.run / f"stage_{stages[0]}" / STATE, weights_only=True)
+    asked, weights = json.loads(state["options"]), state["algorithm"]
+    trained = StairStudent.of_training(weights["actor_state_dict" if stages[0] == 3 else "student_state_dict"])
+    commands = CommandRange()
+    ranges = {name: list(getattr(commands, name)) for name in ("forward", "left", "turn")}
+    robot = GO2_LIKE.contract() | {"frames": asked["frames"], "action_scale": ACTION_SCALE, "name": GO2_LIKE.name}
+    camera = camera_of(GO2_LIKE)
+    seen = {
+        name: getattr(camera, name) for name in ("near_m", "far_m", "horizontal_fov_rad", "vertical_fov_rad")
+    }  # fmt: skip
+    steps = {}
+    for stage in (1, 2, 3):
+        if (path := options.run / f"stage_{stage}" / STATE).is_file():
+            progress = torch.load(path, weights_only=True)["progress"]
+            steps[f"stage {stage}"] = {"control_steps": progress["steps"], "seconds": round(progress["seconds"])}
+    training = asked | {
+        "stages": steps, "simulation": f"MuJoCo {version('mujoco')}", "randomisation": CLIMBING.strip().splitlines(),
+        "terms": "own simulation; no data of others",
+    }  # fmt: skip
+    save(trained, options.out, contract(robot, ranges, seen), training, options.overwrite)

@@ -8,13 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ros_attn.component import Component, Every, Hold, Out, Outputs, Window
-from ros_attn.control.locomotion import LocomotionMapping, ObservationHistory, gravity_in_base
+from ros_attn.control.legged_policy import LeggedPolicy
 from ros_attn.control.quadruped_walk.policy import RATE_HZ, load
-from ros_attn.control.safety_gate.tilt import UpFilter
-from ros_attn.errors import MessageError, ParameterError, RosAttnError
-from ros_attn.grid import SECOND
+from ros_attn.errors import ParameterError
 from ros_attn.params import param
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.values import Array, Imu, JointState, Twist
@@ -55,90 +54,26 @@ class QuadrupedWalk(Component):
     Params: ClassVar = WalkParams
     backlog: ClassVar = "latest"
 
-    mapping: LocomotionMapping = field(init=False)
     _policy: BlindPolicy = field(init=False)
-    _history: ObservationHistory = field(init=False)
-    _commands: Array = field(init=False)
-    _action: Array = field(init=False)
-    _from: Array | None = field(init=False, default=None)
-    _since_ns: int = field(init=False, default=0)
-    _up: UpFilter = field(init=False, default_factory=UpFilter)
+    _legs: LeggedPolicy = field(init=False)
 
     def configure(self) -> None:
         if not self.params.checkpoint:
             raise ParameterError(f"{self.kind()}: checkpoint is empty; name the checkpoint directory of a policy.")
         self._policy, contract = load(Path(self.params.checkpoint))
-        self.mapping = LocomotionMapping.of(contract["robot"])
-        ranges = contract.get("commands", {})
-        try:
-            self._commands = np.array([ranges[name] for name in ("forward", "left", "turn")], float)
-        except KeyError as error:
-            raise RosAttnError(f"The contract's commands lack {error}; export the policy again.") from None
-        self.reset()
+        self._legs = LeggedPolicy(contract, self.params.ramp_s, self.health)
         with torch.inference_mode():
-            self._policy(torch.zeros(1, self.mapping.size * self.mapping.frames))
+            self._policy(torch.zeros_like(self._policy.mean)[None])
 
     def reset(self) -> None:
-        self._history = self.mapping.history(1)
-        self._action = np.zeros(len(self.mapping.joints))
-        self._from, self._up = None, UpFilter()
+        self._legs.reset()
 
     def step(
         self, now_ns: int, imu: tuple[Imu, ...], joint_states: tuple[JointState, ...], cmd_vel: Twist | None
     ) -> Outputs:
-        for each in imu:
-            gravity = self._gravity(each)
-        if not imu or not joint_states:
-            return {}
-        position, velocity = self._joints(joint_states[-1])
-        row = self.mapping.observation(
-            imu[-1].angular_velocity[None], gravity[None], self._command(cmd_vel)[None], position[None],
-            velocity[None], self._action[None],
-        )  # fmt: skip
-        seen = self._history.push(row)
-        if self._from is None:
-            self._from, self._since_ns = position, now_ns
-        passed = (now_ns - self._since_ns) / SECOND
-        if passed < self.params.ramp_s:
-            share = passed / self.params.ramp_s
-            targets = (1 - share) * self._from + share * self.mapping.default_pose
-            self._action = self.mapping.action_of(targets)
-        else:
-            with torch.inference_mode():
-                self._action = self._policy(torch.from_numpy(seen))[0].numpy().astype(np.float64)
-            targets = self.mapping.targets(self._action)
-        zero = np.zeros(len(targets))
-        return {"joint_commands": JointState(now_ns, self.mapping.joints, targets, zero, zero)}
+        command = self._legs.command(cmd_vel)
+        return {"joint_commands": self._legs.step(now_ns, imu, joint_states, command, self._act)}
 
-    def _gravity(self, imu: Imu) -> Array:
-        if imu.orientation is not None:
-            self.health.clear("orientation")
-            return gravity_in_base(imu.orientation)
-        self.health.warn("orientation", "The IMU gives no orientation; down is found from gyroscope and accelerometer.")
-        self._up.tilt(imu)
-        assert self._up.up is not None
-        return -self._up.up
-
-    def _joints(self, state: JointState) -> tuple[Array, Array]:
-        if missing := [name for name in self.mapping.joints if name not in state.names]:
-            raise MessageError(
-                f"joint_states lacks {missing[0]} and {len(missing) - 1} more of the policy's "
-                f"{len(self.mapping.joints)} joints; start the driver of the robot that the checkpoint is for."
-            )
-        order = [state.names.index(name) for name in self.mapping.joints]
-        if len(state.velocity) != len(state.names):
-            raise MessageError("joint_states has no velocities, which the policy needs; let the driver publish them.")
-        return np.asarray(state.position, float)[order], np.asarray(state.velocity, float)[order]
-
-    def _command(self, cmd_vel: Twist | None) -> Array:
-        if cmd_vel is None:
-            self.health.clear("command")
-            return np.zeros(3)
-        asked = np.array([*cmd_vel.linear[:2], cmd_vel.angular[2]], float)
-        given = np.clip(asked, *self._commands.T)
-        if (np.abs(asked - given) > 1e-9).any():
-            words = ", ".join(f"{value:g}" for value in asked)
-            self.health.warn("command", f"cmd_vel asks for ({words}), which is cut to what the policy was trained for.")
-        else:
-            self.health.clear("command")
-        return given
+    def _act(self, seen: NDArray[np.float32]) -> Array:
+        with torch.inference_mode():
+            return self._policy(torch.from_numpy(seen))[0].numpy().astype(np.float64)

@@ -1,0 +1,374 @@
+"""The simulated robot as a node: ``imu``, ``joint_states``, depth and ``/clock`` out, ``joint_commands`` in.
+
+The gate ticks 100 times a second on ``/clock`` and the policy 50 times a second on the stamps of ``imu``; ``/clock``
+therefore moves on the gate's ticks of 10 ms alone, while physics and sensors go on every 5 ms.
+
+*Start.* Time passes and the robot hangs at its start until the gate passes what the policy asks for: then each hears
+the others. Gate and policy are reset through their ``~/reset``, and an episode begins at the next tenth of a second.
+``~/reset`` of the robot begins another one in the same way.
+
+*Lock step.* At each T, in this order: sensors of T are published; on ticks of the policy its command of T is waited
+for; on ticks of the gate the gate acknowledges what it was sent, ``/clock`` shows T and the gate's command of T is
+waited for; then physics goes on. So a command computed from the sensors at T acts from T on, as in training and in
+:mod:`ros_attn.hosts.sim`, and the same robot and policy give the same bytes, however loaded the machine is. What makes
+it so:
+
+- Gate and policy publish for every T they see, so silence is a fault. Who does not answer for 1 s is not waited for
+  until it speaks again: time goes on at the pace of the wall clock at most, the gate and the robot's own watchdog act.
+- The gate holds the newest message that arrived. The executor of rclpy takes one message of a subscription at a time
+  and lets timers go first, so a tick could come before the newest sensors. The answer to a request sent after the
+  sensors of T - 5 ms says that those were taken; those of T are then taken before the tick, which ``/clock`` sets off.
+- Only ``/clock`` is best effort where nodes listen: it is published again while an answer is waited for, which changes
+  nothing where it did arrive. Start gate and policy with ``qos:=lossless`` for everything else.
+- A message of the policy reaches gate and robot in one call of the middleware. That the gate has it before the robot's
+  request follows it is sure in practice (two copies within microseconds against a round trip), not by any standard.
+
+*Real time.* Sensors of T are published when the wall clock shows T, and commands act from the step after they come.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, Protocol
+
+import rclpy
+from rclpy.clock import Clock as RclpyClock
+from rclpy.clock_type import ClockType
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
+
+from ros_attn.errors import RosAttnError
+from ros_attn.grid import SECOND
+from ros_attn.hosts import ros_qos
+from ros_attn.hosts.pace import Pace
+from ros_attn.hosts.ros_diagnostics import alike
+from ros_attn.hosts.ros_outputs import Sink
+from ros_attn.hosts.ros_peers import PATIENCE_S, Peer
+from ros_attn.values import CameraInfo, Image, Imu, JointState, Odometry, Value
+
+STEP_NS = SECOND // 200
+GATE_NS = SECOND // 100
+POLICY_NS = SECOND // 50
+REPEAT_S = 0.05
+"""How long ``/clock`` stands before it is published again [s]."""
+REHEARSAL_PATIENCE_S = 0.1
+WAITING_SAID_S = 5.0
+DELIVERY_S = 0.2
+"""How long the last messages of a topic may take to arrive [s]; a reader that was killed never has them."""
+GAP_NS = SECOND // 10
+"""Between the last message before an episode and the first one in it; older ones count as silence."""
+SETTLING = 4
+"""Requests after which the newest of as many messages of a topic was taken; more are not under way."""
+
+Step = Literal["lock", "real"]
+
+
+class State(Protocol):
+    """What an observer outside the robot knows of it."""
+
+    @property
+    def truth(self) -> Odometry: ...
+
+
+class Robot(Protocol):
+    """A simulated robot: :class:`ros_attn.hosts.sim_robot.SimulatedRobot`."""
+
+    now_ns: int
+    damping: str
+
+    @property
+    def camera(self) -> object | None: ...
+    def sense(self) -> dict[str, Value]: ...
+    def command(self, command: JointState, /) -> None: ...
+    def advance(self) -> None: ...
+    def reset(self) -> None: ...
+    def state(self) -> State: ...
+
+
+class RobotHost:
+    """Runs a robot as a node in an rclpy context of its own; see the module.
+
+    ``stop`` ends :meth:`run` from another thread or a signal handler. Raises :class:`RosAttnError` for arguments that
+    rclpy does not take.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        step: Step = "lock",
+        ros_args: Sequence[str] = (),
+        domain_id: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.robot, self.step = robot, step
+        self.episode_steps = self.steps = 0
+        """Physics steps since the episode began, and since the start."""
+        self.running_s = 0.0
+        """Wall time that the steps took, without the waiting at the start."""
+        self._stop = stop or threading.Event()
+        self._following = self._asked_anew = False
+        self._clock_ns = 0
+        self._said: set[str] = set()
+        self._connections_said: set[str] = set()
+        self.context = Context()
+        try:
+            rclpy.init(
+                args=list(ros_args), context=self.context, domain_id=domain_id,
+                signal_handler_options=SignalHandlerOptions.NO,
+            )  # fmt: skip
+        except (RuntimeError, ValueError) as error:
+            reason = re.sub(r", at /.*", "", " ".join(str(error).split()))
+            raise RosAttnError(f"rclpy does not take {' '.join(ros_args)}: {reason}.") from error
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self.node = node = Node("robot", context=self.context, start_parameter_services=False)
+        self._executor.add_node(node)
+        self.log = node.get_logger()
+        lossless = step == "lock"
+        # Reliable: small, and then whoever asks for lossless is served in real time too.
+        reliable = ros_qos.outgoing("result", lossless)
+        topics: dict[str, type[Value]] = {"joint_states": JointState, "imu": Imu, "~/truth": Odometry}
+        self._sinks = {topic: Sink(node, topic, kind, reliable) for topic, kind in topics.items()}
+        if robot.camera is not None:
+            image = ros_qos.outgoing("sensor", lossless)
+            self._sinks["depth/image"] = Sink(node, "depth/image", Image, image)
+            self._sinks["depth/camera_info"] = Sink(node, "depth/camera_info", CameraInfo, ros_qos.latched())
+        self._clock = node.create_publisher(Clock, "/clock", ros_qos.outgoing("result", False))
+        self.gate = Peer(node, "joint_commands", lossless, self._command)
+        self.policy = Peer(node, "policy/joint_commands", lossless, lambda command: None)
+        node.create_service(Trigger, "~/reset", self._answer_reset)
+        self._pace = Pace(self.log.warning)
+        node.create_timer(1.0, self._examine, clock=RclpyClock(clock_type=ClockType.STEADY_TIME))
+        self._examine()
+
+    def close(self) -> None:
+        """End the node and its context, once what was published has reached who listens."""
+        self._stop.set()
+        for publisher in (self._clock, *(sink.publisher for sink in self._sinks.values())):
+            publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    # -- running ----------------------------------------------------------------------------------------
+
+    def run(self, seconds: float | None = None) -> None:
+        """Wait for gate and policy, then go on for ``seconds`` of simulated time, or until somebody stops it."""
+        self._rehearse()
+        begun_s = time.monotonic()
+        while not self._stop.is_set() and (seconds is None or self.steps * STEP_NS < seconds * SECOND):
+            if self._asked_anew:
+                if not self._settle():
+                    self.log.warning("Gate or policy was not reset with the robot: no answer. Call its ~/reset.")
+                self._begin(self.robot.now_ns)
+            self._lock_step() if self.step == "lock" else self._real_step()
+            self.steps += 1
+            self.episode_steps += 1
+        self.running_s = time.monotonic() - begun_s
+
+    def _lock_step(self) -> None:
+        """One instant, and the physics step after it."""
+        now_ns = self.robot.now_ns
+        self._sense()
+        if now_ns % POLICY_NS == 0:
+            self._await(self.policy, now_ns)
+        if now_ns % GATE_NS == 0:
+            if self._acknowledged(self.gate, 1, self.gate.patience_s):
+                self._show(now_ns)
+                self._await(self.gate, now_ns, lambda: self._show(now_ns))
+            else:
+                self._show(now_ns)
+                self._note_absence(self.gate, now_ns)
+        self._advance()
+
+    def _real_step(self) -> None:
+        now_ns = self.robot.now_ns
+        due_s = time.monotonic() + self._pace.ahead_s(now_ns)
+        while True:
+            left_s = due_s - time.monotonic()
+            self._executor.spin_once(timeout_sec=max(0.0, min(left_s, REPEAT_S)))
+            if left_s <= 0 or self._stop.is_set():
+                break
+        self._sense()
+        if now_ns % GATE_NS == 0:
+            self._show(now_ns)
+        self._advance()
+
+    def _advance(self) -> None:
+        robot = self.robot
+        robot.advance()
+        if robot.damping and robot.damping not in self._said:
+            self._said.add(robot.damping)
+            self.log.warning(f"Joints are damped from {(robot.now_ns - STEP_NS) / SECOND:.3f} s on: {robot.damping}.")
+
+    # -- episodes ---------------------------------------------------------------------------------------
+
+    def _rehearse(self) -> None:
+        """Let time pass over the resting robot until the gate passes what the policy asks for; then begin."""
+        readings = {name: value for name, value in self.robot.sense().items() if name in ("joint_states", "imu")}
+        said, said_s = "", time.monotonic()
+        now_ns = 0
+        while not self._stop.is_set():
+            now_ns += POLICY_NS
+            self._publish({name: replace(value, stamp_ns=now_ns) for name, value in readings.items()})
+            self._show(now_ns)
+            both = self._spin(
+                lambda ns=now_ns: self.gate.answered(ns) and self.policy.answered(ns), REHEARSAL_PATIENCE_S
+            )
+            if both and self.gate.passing and self._settle():
+                self._begin(now_ns + GAP_NS)
+                return
+            waiting = self._waited_for()
+            if waiting != said and time.monotonic() - said_s > WAITING_SAID_S:
+                said, said_s = waiting, time.monotonic()
+                self.log.info(f"The robot waits at its start: {waiting}.")
+
+    def _waited_for(self) -> str:
+        gate, policy = self.gate, self.policy
+        if not gate.names:
+            return f"nobody publishes {gate.topic}; start the safety gate with use_sim_time:=true"
+        if gate.newest is None:
+            return f"nothing came on {gate.topic} yet; is use_sim_time of the gate true?"
+        if not policy.names:
+            return f"nobody publishes {policy.topic}; start the policy with use_sim_time:=true"
+        if policy.newest is None:
+            return f"nothing came on {policy.topic} yet; the policy needs imu and joint_states"
+        if not gate.passing:
+            return f"{gate.topic} asks for damping; the gate's log says why, its ~/reset ends what is over"
+        return "gate and policy do not answer in time; free the machine's cores"
+
+    def _settle(self) -> bool:
+        """Have gate and policy take what is under way, then forget it; whether they did."""
+        for peer in (self.gate, self.policy):
+            messages = ros_qos.LOSSLESS_DEPTH if peer.behind else SETTLING
+            if not self._acknowledged(peer, messages, peer.patience_s):
+                return False
+            if not self._answered(peer.reset(), peer.patience_s):
+                return False
+            peer.behind = False
+        return True
+
+    def _begin(self, now_ns: int) -> None:
+        """A new episode at the next tenth of a second from ``now_ns`` on."""
+        self._asked_anew = False
+        self.robot.now_ns = now_ns
+        self.robot.reset()
+        self._said.clear()
+        self._following = True
+        self.episode_steps = 0
+        self._pace.start(self.robot.now_ns)
+        self.log.info(f"An episode begins at {self.robot.now_ns / SECOND:.1f} s.")
+
+    def _answer_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._asked_anew = self._following
+        response.message = "A new episode begins." if self._following else "No episode has begun yet: nothing to reset."
+        return response
+
+    # -- what goes out ----------------------------------------------------------------------------------
+
+    def _sense(self) -> None:
+        """Publish what the sensors give now; the policy has taken an image before what it is used with follows."""
+        robot, found = self.robot, self.robot.sense()
+        pictures = {name: value for name, value in found.items() if name.startswith("depth/")}
+        if pictures:
+            self._publish(pictures)
+            if self.step == "lock":
+                self._acknowledged(self.policy, 1, self.policy.patience_s)
+        self._publish({name: value for name, value in found.items() if name not in pictures})
+        if robot.now_ns % GATE_NS == 0 and self._sinks["~/truth"].listened:
+            self._publish({"~/truth": robot.state().truth})
+
+    def _publish(self, values: Mapping[str, Value]) -> None:
+        for name, value in values.items():
+            self._sinks[name].publish(value)
+
+    def _show(self, now_ns: int) -> None:
+        """``/clock``."""
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(now_ns, SECOND)
+        self._clock.publish(message)
+
+    # -- what comes in ----------------------------------------------------------------------------------
+
+    def _command(self, command: JointState) -> None:
+        if self._following:
+            self.robot.command(command)
+
+    def _await(self, peer: Peer, now_ns: int, again: Callable[[], None] = lambda: None) -> None:
+        patience_s = peer.patience_s
+        if not self._spin(lambda: peer.answered(now_ns), patience_s, again) and patience_s == PATIENCE_S:
+            self._note_absence(peer, now_ns)
+
+    def _note_absence(self, peer: Peer, now_ns: int) -> None:
+        if peer.absent or self._stop.is_set():
+            return
+        peer.absent = peer.behind = True
+        at = f"at {now_ns / SECOND:.3f} s"
+        self.log.warning(f"No command {at} on {peer.topic} within {PATIENCE_S:g} s: it is not waited for any more.")
+
+    def _acknowledged(self, peer: Peer, times: int, patience_s: float) -> bool:
+        return all(self._answered(peer.acknowledge(), patience_s) for _ in range(times))
+
+    def _answered(self, requests: list[Future], patience_s: float) -> bool:
+        """Whether there was somebody to ask and all have answered."""
+        return bool(requests) and self._spin(lambda: all(each.done() for each in requests), patience_s)
+
+    def _spin(self, happened: Callable[[], bool], patience_s: float, again: Callable[[], None] = lambda: None) -> bool:
+        """Take what comes until something has happened; ``again`` is called now and then meanwhile."""
+        deadline_s = time.monotonic() + patience_s
+        again_s = time.monotonic() + REPEAT_S
+        while not happened():
+            now_s = time.monotonic()
+            if now_s > deadline_s or self._stop.is_set():
+                return False
+            if now_s > again_s:
+                again()
+                again_s = now_s + REPEAT_S
+            self._executor.spin_once(timeout_sec=max(0.0, min(deadline_s - now_s, REPEAT_S)))
+        return True
+
+    def _examine(self) -> None:
+        """Connect to who is there, and say once what is wrong with a connection."""
+        found: dict[str, str] = {}
+        for each in (self.gate, self.policy, *self._sinks.values()):
+            found |= each.examine()
+        for key, sentence in found.items():
+            kind = f"{key}: {alike(sentence)}"
+            if kind not in self._connections_said:
+                self._connections_said.add(kind)
+                self.log.warning(sentence)
+
+
+def run_robot(
+    robot: Robot, step: Step, seconds: float | None, ros_args: Sequence[str] = (), say: Callable[[str], None] = print
+) -> int:
+    """Run a robot as a node until ``seconds`` of simulated time are over, or SIGINT or SIGTERM comes; returns 0."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    host = RobotHost(robot, step, ros_args, stop=stop)
+    try:
+        host.run(seconds)
+    finally:
+        host.close()
+    simulated_s = host.steps * STEP_NS / SECOND
+    if not host.steps:
+        say("Ended before an episode began.")
+        return 0
+    factor = simulated_s / max(host.running_s, 1e-9)
+    height_m = robot.state().truth.position[2]
+    say(
+        f"Simulated {simulated_s:.2f} s in {host.running_s:.2f} s ({factor:.1f} times real time, "
+        f"{host.steps / max(host.running_s, 1e-9):.0f} steps/s); the base ended {height_m:.2f} m high."
+    )
+    return 0

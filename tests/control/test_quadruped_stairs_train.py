@@ -1,0 +1,102 @@
+"""Training of the stair climber: what a stage hands to the next, and what comes out at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from ros_attn.control.quadruped_stairs.policy import load
+from ros_attn.control.quadruped_stairs.train import Export, Options, export, learner, task, train
+from ros_attn.errors import RosAttnError
+from ros_attn.policies.stair_student import StairStudent
+from ros_attn.policies.training_environment import TaskEnvironment
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+STEPS = 8 * 24
+
+
+def options(out: Path, stage: Literal[1, 2, 3], **others: Any) -> Options:
+    return Options(stage, out=out, steps=STEPS, robots=8, threads=1, frames=2, save_every_s=0.0, **others)
+
+
+def state(out: Path, stage: int) -> dict[str, Any]:
+    return torch.load(out / f"stage_{stage}" / "state.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("stairs")
+    train(options(out, 1))
+    train(options(out, 2))
+    return out
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_stage_without_the_one_before_is_refused(tmp_path: Path, stage: Literal[2, 3]) -> None:
+    with pytest.raises(RosAttnError, match=f"Stage {stage} begins with what stage 1 left.*run --stage 1 --out"):
+        train(options(tmp_path / "run", stage))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_student_is_taught_by_the_teacher_of_stage_1(trained: Path) -> None:
+    taught, teacher = state(trained, 2)["algorithm"]["teacher_state_dict"], state(trained, 1)["algorithm"]
+    assert taught.keys() == teacher["actor_state_dict"].keys()
+    for name, value in teacher["actor_state_dict"].items():
+        assert torch.equal(taught[name], value), name
+
+
+def test_stage_3_begins_as_the_student_with_the_teachers_critic(trained: Path) -> None:
+    asked = options(trained, 3)
+    environment = TaskEnvironment(task(asked), torch.device("cpu"))
+    begun = learner(environment, asked).save()
+    student, critic = state(trained, 2)["algorithm"]["student_state_dict"], state(trained, 1)["algorithm"]
+    for name, value in begun["actor_state_dict"].items():
+        if name != "distribution.std_param":
+            assert torch.equal(value, student[name]), name
+    assert begun["actor_state_dict"]["distribution.std_param"].tolist() == pytest.approx([0.3] * 12)
+    for name, value in begun["critic_state_dict"].items():
+        assert torch.equal(value, critic["critic_state_dict"][name]), name
+
+
+def test_stages_learn_and_the_last_one_is_exported(trained: Path, tmp_path: Path) -> None:
+    export(Export(trained, tmp_path / "second"))
+    student, contract = load(tmp_path / "second")
+    kept = StairStudent.of_training(state(trained, 2)["algorithm"]["student_state_dict"]).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in student.state_dict().items())
+    assert contract["depth"]["far_m"] == 2.0 and contract["robot"]["frames"] == 2
+    train(options(trained, 3))
+    before, after = state(trained, 2)["algorithm"]["student_state_dict"], state(trained, 3)["algorithm"]
+    changed = [name for name, value in before.items() if not torch.equal(value, after["actor_state_dict"][name])]
+    for part in ("core.encoder.tokens", "core.encoder.query", "core.memory.recurrent", "core.memory.gate", "mlp"):
+        assert any(name.startswith(part) for name in changed), part
+    export(Export(trained, tmp_path / "third"))
+    third = load(tmp_path / "third")[0].state_dict()
+    assert not all(torch.equal(value, kept[name]) for name, value in third.items())
+
+
+def test_footholds_can_be_left_out_for_comparison(tmp_path: Path) -> None:
+    whole, without = (task(options(tmp_path, 1, footholds=footholds)).rewards for footholds in (True, False))
+    assert whole.keys() - without.keys() == {"pitch", "feet in gaps", "feet near edges"}
+
+
+@pytest.mark.parametrize("vision", ["pooled", "blind"])
+def test_students_for_comparison_are_trained_too(trained: Path, vision: Any) -> None:
+    asked = options(trained, 2, vision=vision)
+    environment = TaskEnvironment(task(asked), torch.device("cpu"))
+    algorithm = learner(environment, asked)
+    seen = environment.get_observations()
+    with torch.inference_mode():
+        for _ in range(24):
+            action = algorithm.act(seen)
+            seen, rewards, done, extras = environment.step(action)
+            algorithm.process_env_step(seen, rewards, done, extras)
+    assert algorithm.update()["behavior"] > 0
+
+
+def test_nothing_to_export_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RosAttnError, match="holds no student"):
+        export(Export(tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
