@@ -58,7 +58,10 @@ def processes(context: LaunchContext) -> list[Action]:
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         IncludeLaunchDescription(str(HERE / "environment.launch.py")),
-        DeclareLaunchArgument("checkpoint", description="checkpoint directory of the walking policy"),
+        DeclareLaunchArgument(
+            "checkpoint", default_value="walk_go2",
+            description="checkpoint directory of the walking policy, or the name of one in the package",
+        ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the three nodes"),
         DeclareLaunchArgument(
             "terrain", default_value="flat",

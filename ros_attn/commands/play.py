@@ -37,8 +37,8 @@ class Options:
     run ends 1 s after all feet are on it.
     """
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """directory of a quadruped_walk or quadruped_stairs policy."""
+    checkpoint: Annotated[str, tyro.conf.Positional] = "walk_go2"
+    """directory of a quadruped_walk or quadruped_stairs policy, or the name of one that comes with the package."""
     robot: Path | None = None
     """MJCF of another robot with the same joints, as in MuJoCo Menagerie; the gains are the checkpoint's."""
     terrain: str = "flat"

@@ -11,6 +11,7 @@ from typing import Any
 from ros_attn import checkpoint, registry
 from ros_attn.control.safety_gate.component import SafetyGate, SafetyGateParams
 from ros_attn.control.safety_gate.contract import JointContract
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import CheckpointError, listed, meant
 from ros_attn.graph import Graph, Stage
 from ros_attn.hosts.sim import ClosedLoop, Tamper, Velocities
@@ -28,9 +29,6 @@ SEEN = ("near_m", "far_m", "horizontal_fov_rad", "vertical_fov_rad")
 
 def contract_of(path: Path) -> dict[str, Any]:
     """The contract of a policy's checkpoint. Raises CheckpointError where there is none, or of another system."""
-    if not path.exists() and path.absolute().parent.is_dir():
-        beside = [other.name for other in path.absolute().parent.iterdir() if other.is_dir()]
-        raise CheckpointError(f"There is no checkpoint {path}{meant(path.name, beside)}; check the path.")
     checkpoint.configuration(path)
     JointContract.read(path)
     found = json.loads((path / checkpoint.CONTRACT).read_text())
@@ -67,7 +65,7 @@ def with_gains(
 
 
 def policy_loop(
-    path: Path,
+    checkpoint_or_name: Path | str,
     robot: Robot,
     terrain: Terrain,
     velocities: Velocities,
@@ -79,11 +77,13 @@ def policy_loop(
 ) -> ClosedLoop:
     """A loop of the stages ``policy`` and ``gate`` around ``robot`` on ``terrain``, with a camera where it is needed.
 
-    ``attention_hz``: pictures a second of where a policy with attention looks, on ``/policy/debug/attention``; nothing
-    for others. ``warn`` is told what of the robot differs, see :func:`with_gains`.
+    ``checkpoint_or_name``: a directory, or a checkpoint of the package. ``attention_hz``: pictures a second of where a
+    policy with attention looks, on ``/policy/debug/attention``; nothing for others. ``warn`` is told what of the robot
+    differs, see :func:`with_gains`.
 
     Raises CheckpointError where the checkpoint is no policy or for another robot.
     """
+    path = checkpoint_folder(str(checkpoint_or_name))
     contract = contract_of(path)
     robot = with_gains(robot, contract, path, warn)
     kind = registry.find(contract["system"])

@@ -22,6 +22,12 @@ from tests.bench.kernel_tables import (
     kernels_structure,
     kernels_tanh,
 )
+from tests.bench.quadruped_tables import (
+    quadruped_faults,
+    quadruped_walk,
+    quadruped_walk_curve,
+    simulation_speed,
+)
 from tests.bench.weather_tables import (
     fusion_ablations,
     fusion_clear,
@@ -131,6 +137,10 @@ PAGES: dict[str, Tables] = {
         )
     },
     "ros_attn/perception/infrared_visible_fusion/weights/fast/README.md": {"fusion_weather": fusion_weather},
+    "docs/quadruped.md": {table.__name__: table for table in (quadruped_walk, quadruped_faults, simulation_speed)},
+    "ros_attn/control/quadruped_walk/weights/walk_go2/README.md": {
+        table.__name__: table for table in (quadruped_walk, quadruped_walk_curve)
+    },
     "docs/kernels.md": {
         table.__name__: table
         for table in (

@@ -180,7 +180,7 @@ def test_checkpoint_and_onnx_are_the_same_policy(saved: Path) -> None:
 
 def test_checkpoint_must_be_given() -> None:
     with pytest.raises(ParameterError, match="quadruped_walk: checkpoint is empty"):
-        QuadrupedWalk().configure()
+        QuadrupedWalk(params=WalkParams(checkpoint="")).configure()
 
 
 def test_weights_that_do_not_fit_the_contract_are_refused(saved: Path, tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIG = LAUNCH / "config"
 FILES = sorted(path.name for path in LAUNCH.glob("*.launch.py"))
 REQUIRED = {
-    ("component.launch.py", "component"), ("quadruped_sim.launch.py", "checkpoint"),
-    ("replay_evaluate.launch.py", "bagfile"),
+    ("component.launch.py", "component"), ("replay_evaluate.launch.py", "bagfile"),
 }  # fmt: skip
 EXAMPLE = re.compile(r"^ *ros2 launch ros_attn (\S+)(.*)$", re.MULTILINE)
 LAUNCH_ROS = pytest.mark.skipif(

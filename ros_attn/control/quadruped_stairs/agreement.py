@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ros_attn.checkpoint import differences
 from ros_attn.control.quadruped_stairs.policy import contract as contract_of
 from ros_attn.control.safety_gate.contract import JointContract
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import CheckpointError
 
 CAMERA = ("near_m", "far_m", "horizontal_fov_rad", "vertical_fov_rad")
@@ -28,7 +28,7 @@ def agree(contract: Mapping[str, Any], path: str, robot: str) -> dict[str, float
     unlike = _of_layout(contract)
     if robot:
         ours = JointContract.of(contract["robot"], path)
-        unlike += differences(_by_joint(ours), _by_joint(JointContract.read(Path(robot))))
+        unlike += differences(_by_joint(ours), _by_joint(JointContract.read(checkpoint_folder(robot))))
     if unlike:
         raise CheckpointError(
             f"{path} was made for another {'robot or set-up than ' + robot if robot else 'set-up'}: "

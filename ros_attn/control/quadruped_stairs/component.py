@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from ros_attn.control.quadruped_stairs.attention_picture import attention_pictur
 from ros_attn.control.quadruped_stairs.depth_watch import DepthWatch
 from ros_attn.control.quadruped_stairs.policy import load
 from ros_attn.control.quadruped_walk.policy import RATE_HZ
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import MessageError, ParameterError
 from ros_attn.grid import SECOND
 from ros_attn.params import param
@@ -102,7 +102,7 @@ class QuadrupedStairs(Component):
     def configure(self) -> None:
         if not self.params.checkpoint:
             raise ParameterError(f"{self.kind()}: checkpoint is empty; name the checkpoint directory of a policy.")
-        self._student, contract = load(Path(self.params.checkpoint))
+        self._student, contract = load(checkpoint_folder(self.params.checkpoint))
         self._camera = agree(contract, self.params.checkpoint, self.params.robot)
         self._legs = LeggedPolicy(contract, self.params.ramp_s, self.health)
         self._refuse_pictures_of(self.params)

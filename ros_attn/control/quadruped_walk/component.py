@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from ros_attn.component import Component, Every, Hold, Out, Outputs, Window
 from ros_attn.control.legged_policy import LeggedPolicy
 from ros_attn.control.quadruped_walk.policy import RATE_HZ, load
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import ParameterError
 from ros_attn.params import param
 from ros_attn.policies.blind_policy import BlindPolicy
@@ -23,7 +23,7 @@ from ros_attn.values import Array, Imu, JointState, Twist
 class WalkParams:
     """Parameters of quadruped_walk."""
 
-    checkpoint: str = param("", "checkpoint directory of the policy; must be given")
+    checkpoint: str = param("walk_go2", "checkpoint directory of the policy, or the name of one in the package")
     ramp_s: float = param(
         1.5, "time from the pose at the start to the default pose, before the policy takes over", unit="s",
         low=0.0, high=10.0,
@@ -60,7 +60,7 @@ class QuadrupedWalk(Component):
     def configure(self) -> None:
         if not self.params.checkpoint:
             raise ParameterError(f"{self.kind()}: checkpoint is empty; name the checkpoint directory of a policy.")
-        self._policy, contract = load(Path(self.params.checkpoint))
+        self._policy, contract = load(checkpoint_folder(self.params.checkpoint))
         self._legs = LeggedPolicy(contract, self.params.ramp_s, self.health)
         with torch.inference_mode():
             self._policy(torch.zeros_like(self._policy.mean)[None])

@@ -17,6 +17,7 @@ from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
 from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
+from ros_attn.policies.training_processes import rank
 from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import LocomotionTask
@@ -66,7 +67,7 @@ def task(options: Options) -> LocomotionTask:
     """Robots on level ground that follow commands of the full range in the end."""
     mapping = LocomotionMapping.of(GO2_LIKE.contract() | {"frames": options.frames})
     return tasks.walk(
-        GO2_LIKE, mapping, options.robots, seed=options.seed, threads=options.threads, training=True
+        GO2_LIKE, mapping, options.robots, seed=options.seed + 1000 * rank(), threads=options.threads, training=True
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def train(options: Options) -> Progress:
             raise RosAttnError(f"--{name} is {getattr(options, name)}, but must be at least {least}.")
     if not options.hidden or min(options.hidden) < 1:
         raise RosAttnError("--hidden must give the width of at least one layer, each above 0, such as 256 128 64.")
-    torch.manual_seed(options.seed)
+    torch.manual_seed(options.seed + rank())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = task(options)
     assert made.curriculum is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from ros_attn.component import Component, Hold, Out, Outputs, Timer
 from ros_attn.control.safety_gate.command_limits import Target, clamp
 from ros_attn.control.safety_gate.contract import JointContract
 from ros_attn.control.safety_gate.tilt import UpFilter, tilt_of
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import ParameterError
 from ros_attn.grid import SECOND, to_ns
 from ros_attn.params import param
@@ -28,7 +28,9 @@ class SafetyGateParams:
     """Parameters of safety_gate."""
 
     checkpoint: str = param(
-        "", "checkpoint directory whose contract.json names the robot's joints, limits and gains; must be given"
+        "",
+        "checkpoint directory, or the name of one in the package, whose contract.json names the robot's joints, "
+        "limits and gains; must be given",
     )
     sensor_timeout_s: float = param(
         0.04, "imu and joint_states whose newest stamp is older damp the joints", unit="s", low=0.005, high=1.0
@@ -102,7 +104,7 @@ class SafetyGate(Component):
             raise ParameterError(
                 f"{self.kind()}: checkpoint is empty; name the checkpoint directory of the policy that drives."
             )
-        self.contract = JointContract.read(Path(self.params.checkpoint))
+        self.contract = JointContract.read(checkpoint_folder(self.params.checkpoint))
         self.health.figures["later_faults"] = 0.0
 
     def reset(self) -> None:
