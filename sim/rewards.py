@@ -193,7 +193,7 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
         "turn": Weighted(turn_tracked, 1.0),
         "vertical velocity": Weighted(vertical_velocity, -2.0),
         "roll and pitch rate": Weighted(roll_and_pitch_rate, -0.05),
-        "tilt": Weighted(tilt, -2.0),
+        "tilt": Weighted(tilt, -5.0),
         "height": Weighted(HeightBeside(robot.stand_height), -20.0),
         "torque": Weighted(torque, -2e-4),
         "joint acceleration": Weighted(joint_acceleration, -2.5e-7),

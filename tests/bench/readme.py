@@ -24,6 +24,7 @@ from tests.bench.kernel_tables import (
 )
 from tests.bench.quadruped_tables import (
     quadruped_faults,
+    quadruped_paired,
     quadruped_walk,
     quadruped_walk_curve,
     simulation_speed,
@@ -137,7 +138,9 @@ PAGES: dict[str, Tables] = {
         )
     },
     "ros_attn/perception/infrared_visible_fusion/weights/fast/README.md": {"fusion_weather": fusion_weather},
-    "docs/quadruped.md": {table.__name__: table for table in (quadruped_walk, quadruped_faults, simulation_speed)},
+    "docs/quadruped.md": {
+        table.__name__: table for table in (quadruped_walk, quadruped_paired, quadruped_faults, simulation_speed)
+    },
     "ros_attn/control/quadruped_walk/weights/walk_go2/README.md": {
         table.__name__: table for table in (quadruped_walk, quadruped_walk_curve)
     },
