@@ -34,15 +34,17 @@ def ppo(
     *,
     rate: float,
     entropy: float,
+    epochs: int = 4,
 ) -> PPO:
     """PPO of ``actor`` and ``critic``, which see the observation ``groups`` that bear their names.
 
-    ``rate``: the first learning rate, which then follows the change of the policy; ``entropy``: what exploring counts.
+    ``rate``: the first learning rate, which then follows the change of the policy; ``entropy``: what exploring counts;
+    ``epochs``: how often each rollout is learnt from.
     """
     config = {
         "algorithm": {
-            "class_name": "PPO", "learning_rate": rate, "entropy_coef": entropy, "desired_kl": 0.01,
-            "num_learning_epochs": 4, "num_mini_batches": 4, "gamma": 0.99, "lam": 0.95,
+            "class_name": "PPO", "learning_rate": rate, "entropy_coef": entropy, "desired_kl": 0.02,
+            "num_learning_epochs": epochs, "num_mini_batches": 4, "gamma": 0.99, "lam": 0.95,
         },
         "actor": dict(actor), "critic": dict(critic),
         "obs_groups": {name: list(names) for name, names in groups.items()},

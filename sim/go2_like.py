@@ -68,6 +68,8 @@ def specification() -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.modelname = "go2_like"
     spec.compiler.degree = False
+    # Feet become parts of the calves: a body less a leg to test for contacts.
+    spec.compiler.fusestatic = True
     base = spec.worldbody.add_body(name="base", pos=[0, 0, 0])
     base.add_freejoint(name="floating_base")
     _inertial(base, _BASE)

@@ -47,6 +47,8 @@ def build(robot: Robot, boxes: int, accelerometer: bool = False) -> mujoco.MjSpe
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
     spec.option.iterations, spec.option.ls_iterations = 8, 10
+    # One robot is one island: to look for others costs and finds nothing.
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     # A state that is not finite stays, to be seen and kept by whoever watches, instead of being reset in silence.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     ground = {"contype": 1, "conaffinity": 0, "group": TERRAIN_GROUP, "condim": 3, "friction": [0.8, 0.02, 0.01]}

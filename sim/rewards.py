@@ -26,10 +26,13 @@ TOUCH_N = 1.0
 
 
 def pace(m: Moment) -> Array:
-    """``v . c / |c|^2``, from -1 to 1, with |c| at least 0.2 m/s in one of its factors: felt even while standing."""
+    """``(|c| - | v . c / |c| - |c| |) / max(|c|, 0.2 m/s)``, from -1 to 1: 1 at the speed asked for, felt from afar.
+
+    Too fast costs as much as too slow: robots that cannot tell their speed well would else rather run.
+    """
     size = np.linalg.norm(m.command[:, :2], axis=-1)
     along = (m.linear_velocity[:, :2] * m.command[:, :2]).sum(axis=-1) / np.maximum(size, 1e-6)
-    return np.clip(along, -size, size) / np.maximum(size, 0.2)
+    return np.clip(size - np.abs(along - size), -size, size) / np.maximum(size, 0.2)
 
 
 def velocity_tracked(m: Moment, deviation: float = 0.2) -> Array:
@@ -194,12 +197,12 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
         "vertical velocity": Weighted(vertical_velocity, -2.0),
         "roll and pitch rate": Weighted(roll_and_pitch_rate, -0.05),
         "tilt": Weighted(tilt, -5.0),
-        "height": Weighted(HeightBeside(robot.stand_height), -20.0),
+        "height": Weighted(HeightBeside(robot.stand_height), -200.0),
         "torque": Weighted(torque, -2e-4),
         "joint acceleration": Weighted(joint_acceleration, -2.5e-7),
         "action rate": Weighted(action_rate, -0.01),
         "action curvature": Weighted(action_curvature, -0.002),
-        "body contacts": Weighted(body_contacts, -1.0),
+        "body contacts": Weighted(body_contacts, -4.0),
         "swing": Weighted(swing, 20.0),
         "uneven swings": Weighted(uneven_swings, -200.0),
         "clearance": Weighted(clearance, -20.0),

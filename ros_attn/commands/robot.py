@@ -24,6 +24,9 @@ class Options:
     """lock: each tick waits for gate and policy, the same run gives the same bytes; real: against the wall clock."""
     seconds: float | None = None
     """simulated time after which it ends; without it, until Ctrl-C."""
+    subscribers: int = 0
+    """subscribers besides gate and policy that each sensor topic and ~/truth must have before the first episode begins;
+    1 where a bag is to have all of it."""
     seed: int = 0
     """of the terrain, of what randomisation draws and of noise."""
     randomise: bool = False
@@ -43,6 +46,8 @@ def run(argv: list[str]) -> int:
     options = tyro.cli(Options, args=ours, prog="ros-attn robot")
     if options.seconds is not None and not options.seconds > 0:
         raise RosAttnError(f"--seconds is {options.seconds:g}; give a time above 0 s, or none.")
+    if options.subscribers < 0:
+        raise RosAttnError(f"--subscribers is {options.subscribers}; give a number from 0 up.")
     if not 0 <= options.depth_noise <= 2:
         raise RosAttnError(f"--depth-noise is {options.depth_noise:g}; give a factor from 0 to 2.")
     if options.depth_noise and not options.camera:
@@ -59,4 +64,4 @@ def run(argv: list[str]) -> int:
         options.noise, DepthCamera(GO2_LIKE.camera, GO2_LIKE.camera_pitch) if options.camera else None,
         depth_noise=options.depth_noise,
     )  # fmt: skip
-    return run_robot(robot, options.step, options.seconds, ros_args)
+    return run_robot(robot, options.step, options.seconds, ros_args, options.subscribers)

@@ -79,12 +79,13 @@ class Peer:
     # -- services ---------------------------------------------------------------------------------------
 
     def acknowledge(self) -> list[Future]:
-        """Ask for an answer that comes after what was sent before this was taken, one message of each topic.
+        """Two requests: their answers say that of what was sent before, one message of each topic was taken.
 
-        The executor of rclpy takes one message of each ready subscription and serves requests after that, so one
-        answer says that of each topic at most what was sent after the last but one message is still to be taken.
+        In each round the executor of rclpy looks which subscriptions have a message and then which services have a
+        request, and takes one of each that has. A message and the request after it may come between the two looks, and
+        then the request is served first; the second request is served in a later round, which saw the message.
         """
-        return self._ask("get_parameters")
+        return self._ask("get_parameters") + self._ask("get_parameters")
 
     def reset(self) -> list[Future]:
         """Call ``~/reset``."""

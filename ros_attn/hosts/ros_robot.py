@@ -5,23 +5,29 @@ therefore moves on the gate's ticks of 10 ms alone, while physics and sensors go
 
 *Start.* Time passes and the robot hangs at its start until the gate passes what the policy asks for: then each hears
 the others. Gate and policy are reset through their ``~/reset``, and an episode begins at the next tenth of a second.
-``~/reset`` of the robot begins another one in the same way.
+``~/reset`` of the robot begins another one in the same way. What the gate finds wrong meanwhile, a policy slow to start
+or an emergency stop since released, is of no episode: while it damps it is reset now and then. With ``subscribers`` the
+first episode also waits until so many others subscribe to each sensor topic and to ``~/truth``, and those of them that
+are reliable have acknowledged what was published there: nothing of the episode escapes them.
 
 *Lock step.* At each T, in this order: sensors of T are published; on ticks of the policy its command of T is waited
 for; on ticks of the gate the gate acknowledges what it was sent, ``/clock`` shows T and the gate's command of T is
 waited for; then physics goes on. So a command computed from the sensors at T acts from T on, as in training and in
-:mod:`ros_attn.hosts.sim`, and the same robot and policy give the same bytes, however loaded the machine is. What makes
-it so:
+:mod:`ros_attn.hosts.sim`, and the same robot and policy give the same bytes; on cores so starved that the middleware
+holds a message back for ticks, one run in about ten still differs. What makes it so:
 
 - Gate and policy publish for every T they see, so silence is a fault. Who does not answer for 1 s is not waited for
   until it speaks again: time goes on at the pace of the wall clock at most, the gate and the robot's own watchdog act.
 - The gate holds the newest message that arrived. The executor of rclpy takes one message of a subscription at a time
-  and lets timers go first, so a tick could come before the newest sensors. The answer to a request sent after the
-  sensors of T - 5 ms says that those were taken; those of T are then taken before the tick, which ``/clock`` sets off.
+  and lets timers go first, so a tick could come before the newest sensors. Requests sent after the sensors of T say by
+  their answers that those of T - 5 ms were taken (:meth:`.Peer.acknowledge`); those of T are then taken before the
+  tick, which ``/clock`` sets off.
 - Only ``/clock`` is best effort where nodes listen: it is published again while an answer is waited for, which changes
   nothing where it did arrive. Start gate and policy with ``qos:=lossless`` for everything else.
-- A message of the policy reaches gate and robot in one call of the middleware. That the gate has it before the robot's
-  request follows it is sure in practice (two copies within microseconds against a round trip), not by any standard.
+- The middleware sends a command of the policy to gate and robot one after the other, in the order in which they were
+  found, and between the two copies the policy can lose its core for longer than a tick takes. So once the robot has the
+  command it asks the policy for an answer, which comes after the call that publishes has returned: rclpy holds the
+  interpreter's lock in that call, and with rclcpp one thread does both. Then the gate's copy is ahead of ``/clock``.
 
 *Real time.* Sensors of T are published when the wall clock shows T, and commands act from the step after they come.
 """
@@ -63,9 +69,15 @@ POLICY_NS = SECOND // 50
 REPEAT_S = 0.05
 """How long ``/clock`` stands before it is published again [s]."""
 REHEARSAL_PATIENCE_S = 0.1
+REHEARSAL_PERIOD_S = 0.02
+"""Between the readings of the resting robot, at least."""
+REHEARSAL_RESET_S = 1.0
+"""How long the gate may damp while the robot rests before it is reset."""
 WAITING_SAID_S = 5.0
 DELIVERY_S = 0.2
 """How long the last messages of a topic may take to arrive [s]; a reader that was killed never has them."""
+ACKNOWLEDGED_S = 4.0
+"""How long acknowledgements are waited for: readers may give them only when asked, which is every 3 s in Fast DDS."""
 GAP_NS = SECOND // 10
 """Between the last message before an episode and the first one in it; older ones count as silence."""
 SETTLING = 4
@@ -99,8 +111,8 @@ class Robot(Protocol):
 class RobotHost:
     """Runs a robot as a node in an rclpy context of its own; see the module.
 
-    ``stop`` ends :meth:`run` from another thread or a signal handler. Raises :class:`RosAttnError` for arguments that
-    rclpy does not take.
+    ``stop`` ends :meth:`run` from another thread or a signal handler; ``subscribers`` as in the module. Raises
+    :class:`RosAttnError` for arguments that rclpy does not take.
     """
 
     def __init__(
@@ -110,8 +122,9 @@ class RobotHost:
         ros_args: Sequence[str] = (),
         domain_id: int | None = None,
         stop: threading.Event | None = None,
+        subscribers: int = 0,
     ) -> None:
-        self.robot, self.step = robot, step
+        self.robot, self.step, self.subscribers = robot, step, subscribers
         self.episode_steps = self.steps = 0
         """Physics steps since the episode began, and since the start."""
         self.running_s = 0.0
@@ -180,8 +193,8 @@ class RobotHost:
         """One instant, and the physics step after it."""
         now_ns = self.robot.now_ns
         self._sense()
-        if now_ns % POLICY_NS == 0:
-            self._await(self.policy, now_ns)
+        if now_ns % POLICY_NS == 0 and self._await(self.policy, now_ns):
+            self._acknowledged(self.policy, 1, self.policy.patience_s)
         if now_ns % GATE_NS == 0:
             if self._acknowledged(self.gate, 1, self.gate.patience_s):
                 self._show(now_ns)
@@ -214,9 +227,11 @@ class RobotHost:
     # -- episodes ---------------------------------------------------------------------------------------
 
     def _rehearse(self) -> None:
-        """Let time pass over the resting robot until the gate passes what the policy asks for; then begin."""
+        """Let time pass over the resting robot until gate, policy and subscribers hear what they must; then begin."""
         readings = {name: value for name, value in self.robot.sense().items() if name in ("joint_states", "imu")}
+        readings["~/truth"] = self.robot.state().truth
         said, said_s = "", time.monotonic()
+        passed_s = said_s
         now_ns = 0
         while not self._stop.is_set():
             now_ns += POLICY_NS
@@ -225,15 +240,41 @@ class RobotHost:
             both = self._spin(
                 lambda ns=now_ns: self.gate.answered(ns) and self.policy.answered(ns), REHEARSAL_PATIENCE_S
             )
-            if both and self.gate.passing and self._settle():
+            now_s = time.monotonic()
+            if self.gate.passing:
+                passed_s = now_s
+            elif both and now_s - passed_s > REHEARSAL_RESET_S:
+                self._answered(self.gate.reset(), REHEARSAL_PATIENCE_S)
+                passed_s = now_s
+            unheard = self._unheard() if both and self.gate.passing else ""
+            if both and self.gate.passing and not unheard and self._settle():
                 self._begin(now_ns + GAP_NS)
                 return
-            waiting = self._waited_for()
-            if waiting != said and time.monotonic() - said_s > WAITING_SAID_S:
-                said, said_s = waiting, time.monotonic()
+            waiting = self._waited_for(unheard)
+            if waiting != said and now_s - said_s > WAITING_SAID_S:
+                said, said_s = waiting, now_s
                 self.log.info(f"The robot waits at its start: {waiting}.")
+            self._spin(lambda: False, REHEARSAL_PERIOD_S)
 
-    def _waited_for(self) -> str:
+    def _unheard(self) -> str:
+        """Which topic is not heard yet by as many others as it must, empty where there is none."""
+        if not self.subscribers:
+            return ""
+        # The calibration is latched: who subscribes late gets it too.
+        sinks = [sink for topic, sink in self._sinks.items() if topic != "depth/camera_info"]
+        peers = self.gate.names | self.policy.names
+        for sink in sinks:
+            found = self.node.get_subscriptions_info_by_topic(sink.topic)
+            fitting = [each for each in found if not ros_qos.disagreement(sink.profile, each.qos_profile)]
+            others = [each for each in fitting if ros_qos.node_name(each) not in peers]
+            if len(others) < self.subscribers or sink.publisher.get_subscription_count() < len(fitting):
+                return f"{sink.topic} has {len(others)} of {self.subscribers} subscribers besides gate and policy"
+        publishers = [sink.publisher for sink in sinks]
+        if not self._spin(lambda: all(each.wait_for_all_acked(Duration()) for each in publishers), ACKNOWLEDGED_S):
+            return f"not all subscribers acknowledge what came within {ACKNOWLEDGED_S:g} s"
+        return ""
+
+    def _waited_for(self, unheard: str) -> str:
         gate, policy = self.gate, self.policy
         if not gate.names:
             return f"nobody publishes {gate.topic}; start the safety gate with use_sim_time:=true"
@@ -244,8 +285,8 @@ class RobotHost:
         if policy.newest is None:
             return f"nothing came on {policy.topic} yet; the policy needs imu and joint_states"
         if not gate.passing:
-            return f"{gate.topic} asks for damping; the gate's log says why, its ~/reset ends what is over"
-        return "gate and policy do not answer in time; free the machine's cores"
+            return f"{gate.topic} asks for damping; the gate's log says why"
+        return unheard or "gate and policy do not answer in time; free the machine's cores"
 
     def _settle(self) -> bool:
         """Have gate and policy take what is under way, then forget it; whether they did."""
@@ -304,10 +345,13 @@ class RobotHost:
         if self._following:
             self.robot.command(command)
 
-    def _await(self, peer: Peer, now_ns: int, again: Callable[[], None] = lambda: None) -> None:
+    def _await(self, peer: Peer, now_ns: int, again: Callable[[], None] = lambda: None) -> bool:
+        """Whether its command of ``now_ns`` came."""
         patience_s = peer.patience_s
-        if not self._spin(lambda: peer.answered(now_ns), patience_s, again) and patience_s == PATIENCE_S:
+        came = self._spin(lambda: peer.answered(now_ns), patience_s, again)
+        if not came and patience_s == PATIENCE_S:
             self._note_absence(peer, now_ns)
+        return came
 
     def _note_absence(self, peer: Peer, now_ns: int) -> None:
         if peer.absent or self._stop.is_set():
@@ -350,13 +394,14 @@ class RobotHost:
 
 
 def run_robot(
-    robot: Robot, step: Step, seconds: float | None, ros_args: Sequence[str] = (), say: Callable[[str], None] = print
-) -> int:
+    robot: Robot, step: Step, seconds: float | None, ros_args: Sequence[str] = (), subscribers: int = 0,
+    say: Callable[[str], None] = print,
+) -> int:  # fmt: skip
     """Run a robot as a node until ``seconds`` of simulated time are over, or SIGINT or SIGTERM comes; returns 0."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    host = RobotHost(robot, step, ros_args, stop=stop)
+    host = RobotHost(robot, step, ros_args, stop=stop, subscribers=subscribers)
     try:
         host.run(seconds)
     finally:

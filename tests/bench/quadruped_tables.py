@@ -73,14 +73,34 @@ def quadruped_paired() -> str:
 
 
 def quadruped_faults() -> str:
-    """Reactions in the closed loop."""
-    results = _load("quadruped_faults")
+    """Reactions in the closed loop, and in real time over DDS beside a load."""
+    closed, live = _load("quadruped_faults"), _load("quadruped_faults_live")
+
+    def reaction(row: dict[str, Any], key: str) -> str:
+        return "{:.3g} ({:.3g} to {:.3g})".format(*row[key]) if row.get(key) else ""
+
     rows = []
-    for name, row in results["rows"].items():
-        reaction = row["reaction_ms"]
-        cell = "" if reaction is None else "{:g} ({:g} to {:g})".format(*reaction)
-        rows.append((name, row["must"], row["count"], cell))
-    return _table(("fault", "must", "did", "reaction after the threshold, ms"), rows, results)
+    for name, row in live["rows"].items():
+        own = closed["rows"].get(name, {})
+        said = row["said_count"]
+        rows.append((name, row["must"], own.get("count", ""), reaction(own, "reaction_ms"), row["count"],
+                     reaction(row, "stamp_ms"), reaction(row, "arrival_ms"), said))  # fmt: skip
+    total = live["all_that_must_damp"]
+    rows.append(("all that must damp", "", "", "", total["count"], reaction(total, "stamp_ms"),
+                 reaction(total, "arrival_ms"), total["said_count"]))  # fmt: skip
+    head = ("fault", "must", "closed loop", "reaction, ms", "over DDS", "by stamps, ms", "on arrival, ms",
+            "log says why, once")  # fmt: skip
+    table, _, origin = _table(head, rows, closed).rpartition("\n")
+    _, _, live_origin = _table(head, rows, live).rpartition("\n")
+    ordinary, loads, relay = live["ordinary_priority"], sorted(live["load_average"]), live["relay_ms"]
+    beside = (
+        f"Over DDS: {live['busy_processes']} busy processes on {live['cores']} cores and what else ran, load average "
+        f"{loads[0]:.1f} to {loads[-1]:.1f}; the relay's own delay, in the figures, is {relay['p50']:.1f} ms "
+        f"(99 %: {relay['p99']:.1f} ms, worst {relay['worst']:.0f} ms). Begun anew, since joints were damped before "
+        f"the fault: {sum(live['walks_begun_anew'].values())} walks; without real-time priorities the gate damped "
+        f"{ordinary['damped']} of {ordinary['walks']} walks by itself."
+    )
+    return f"{table}\n{beside}\n\nClosed loop: {origin} Over DDS: {live_origin}"
 
 
 def simulation_speed() -> str:
@@ -110,3 +130,25 @@ def quadruped_stairs() -> str:
             ends = ", ".join(f"{end} {count}" for end, count in row["ends"].items() if count and end != "succeeded")
             rows.append((name, key, _rate(row["success"]), f"{row['treads']:.1f}", ends))
     return _table(("policy", "stairs", "success", "treads reached of 12", "ended otherwise"), rows, results)
+
+
+def quadruped_depth_faults() -> str:
+    """Depth images that fail on hollow stairs, by slope and kind of fault, the control first."""
+    results = _load("quadruped_depth_faults")
+    rows: list[tuple[str, ...]] = []
+    for slope, found in results["slopes"].items():
+        if not found["kinds"]:
+            rows.append((f"{slope}°", f"none of {found['draws']} draws came to its fault", *[""] * 6))
+        for kind, row in found["kinds"].items():
+            falls = ", ".join(f"{cause} {count}" for cause, count in row["causes"].items())
+            error = row["error_ms"]
+            rows.append((
+                f"{slope}°", kind, row["must"], f"{row['count']}, {_rate(row['good'])}",
+                f"{len(row['fallen'])}{': ' + falls if falls else ''}",
+                str(row["fallen_in_control_too"]) if kind != "none" else "",
+                "{}, {:g} ({:g} to {:g})".format(row["in_time"], *error) if error else "",
+                f"{row['error_share']:.0%}",
+            ))  # fmt: skip
+    head = ("stairs", "fault", "must", "did", "falls", "of these, in the control too",
+            "ERROR and at most 0.3 m/s within 100 ms; ERROR after the threshold, ms", "time in ERROR")  # fmt: skip
+    return _table(head, rows, results)

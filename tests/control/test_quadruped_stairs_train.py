@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +11,21 @@ import torch
 
 from ros_attn.control.quadruped_stairs.policy import load
 from ros_attn.control.quadruped_stairs.train import Export, Options, export, learner, task, train
+from ros_attn.control.quadruped_walk import policy as walk_policy
 from ros_attn.errors import RosAttnError
+from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.sim.go2_like import GO2_LIKE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = 8 * 24
 
 
-def options(out: Path, stage: Literal[1, 2, 3], **others: Any) -> Options:
-    return Options(stage, out=out, steps=STEPS, robots=8, threads=1, frames=2, save_every_s=0.0, **others)
+def options(out: Path, stage: Literal[1, 2, 3], walker: str = "", **others: Any) -> Options:
+    return Options(
+        stage, out=out, steps=STEPS, robots=8, threads=1, frames=2, save_every_s=0.0, walker=walker, **others
+    )
 
 
 def state(out: Path, stage: int) -> dict[str, Any]:
@@ -39,6 +45,25 @@ def test_a_stage_without_the_one_before_is_refused(tmp_path: Path, stage: Litera
     with pytest.raises(RosAttnError, match=f"Stage {stage} begins with what stage 1 left.*run --stage 1 --out"):
         train(options(tmp_path / "run", stage))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_begins_as_a_walker(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    description = GO2_LIKE.contract() | {"frames": 2, "action_scale": 0.25, "name": "Go2"}
+    walker = BlindPolicy(90, 12, (32, 16))
+    ranges = {"forward": [-0.6, 1.0], "left": [-0.4, 0.4], "turn": [-1.0, 1.0]}
+    walk_policy.save(walker, tmp_path / "walker", walk_policy.contract(description, ranges), {})
+    asked = options(tmp_path / "run", 1, str(tmp_path / "walker"))
+    environment = TaskEnvironment(task(asked), torch.device("cpu"))
+    seen = environment.get_observations()
+    with torch.inference_mode():
+        assert torch.allclose(learner(environment, asked).get_policy()(seen), walker(seen["policy"]), atol=1e-5)
+    with pytest.raises(RosAttnError, match=r"sees 2 frames .* --frames 3"):
+        learner(environment, replace(asked, frames=3))
+    stiffer = description | {"kp": [50.0] * 12}
+    walk_policy.save(walker, tmp_path / "stiffer", walk_policy.contract(stiffer, ranges), {})
+    with pytest.raises(RosAttnError, match=r"is of another robot \(kp\)"):
+        learner(environment, replace(asked, walker=str(tmp_path / "stiffer")))
 
 
 def test_the_student_is_taught_by_the_teacher_of_stage_1(trained: Path) -> None:

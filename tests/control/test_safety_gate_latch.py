@@ -105,16 +105,16 @@ def test_the_first_cause_is_kept_and_later_ones_are_counted(bench: Bench) -> Non
 
 
 def test_rate_of_a_target_counts_from_the_last_one_published(bench: Bench) -> None:
-    bench.publish("command", lambda ms: command(ms, off(WANTED, 0.55, 0.3, -0.25)))
+    bench.publish("command", lambda ms: command(ms, off(WANTED, 0.55, 0.3, -0.3)))
     bench.until(1060)
-    # 30, 20 and 10 rad/s over 10 ms are 0.3, 0.2 and 0.1 rad.
+    # 30, 20 and 10 rad/s over the 20 ms between two commands are 0.6, 0.4 and 0.2 rad, however often the gate ticks.
     assert [bench.given[ms].position.tolist() for ms in (1010, 1020, 1030, 1040)] == [
-        pytest.approx(WANTED), pytest.approx(off(WANTED, 0.3, 0.2, -0.1)),
-        pytest.approx(off(WANTED, 0.55, 0.3, -0.2)), pytest.approx(off(WANTED, 0.55, 0.3, -0.25)),
+        pytest.approx(WANTED), pytest.approx(off(WANTED, 0.55, 0.3, -0.2)),
+        pytest.approx(off(WANTED, 0.55, 0.3, -0.2)), pytest.approx(off(WANTED, 0.55, 0.3, -0.3)),
     ]  # fmt: skip
     assert bench.said["clamp"] == (
-        "policy/joint_commands is clamped: FL_hip_joint change of position target 0.55 rad is beyond its limit of "
-        "0.3 rad."
+        "policy/joint_commands is clamped: FL_calf_joint change of position target -0.3 rad is beyond its limit of "
+        "-0.2 rad."
     )
     assert bench.gate.health.level == 1 and bench.gate.cause == ""
     bench.until(2030)
@@ -126,8 +126,20 @@ def test_after_damping_the_rate_counts_from_the_measured_pose(tmp_path: Path) ->
     made = Bench(tmp_path)
     made.publish("joint_states", lambda ms: state(ms, off(POSE, -0.5, 0.0, 0.0)))
     made.publish("command", lambda ms: command(ms, off(POSE, 0.05, 0.0, 0.0)))
-    made.until(10)
-    assert made.given[0].position[0] == pytest.approx(-0.2) and made.given[10].position[0] == pytest.approx(0.05)
+    made.until(20)
+    assert [made.given[ms].position[0] for ms in (0, 10, 20)] == [pytest.approx(x) for x in (-0.2, -0.2, 0.05)]
+
+
+def test_rate_of_a_target_is_bounded_after_a_pause_and_for_fast_policies(bench: Bench) -> None:
+    """Commands 60 ms apart at most count as that; each of a policy at 100 Hz has the 10 ms since the last one."""
+    bench.publish("command", lambda ms: command(ms, WANTED) if ms % 20 == 0 and ms < 1040 else None)
+    bench.until(1070)
+    bench.publish("command", lambda ms: command(ms, off(WANTED, 0.0, 0.0, -0.62)))
+    bench.publishers["command"] = (10, bench.publishers["command"][1])
+    bench.until(1100)
+    assert [bench.given[ms].position[2] - WANTED[2] for ms in (1070, 1080, 1090, 1100)] == [
+        pytest.approx(x) for x in (0.0, -0.6, -0.62, -0.62)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("sign", [1, -1])

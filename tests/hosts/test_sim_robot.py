@@ -100,7 +100,7 @@ def test_a_standing_robot_feels_gravity_and_sees_its_joints() -> None:
 def test_a_level_robot_feels_9_81_upwards() -> None:
     robot = SimulatedRobot(ROBOT)
     longer = POSE + np.array([0] * 6 + [0, -1, 2] * 2) * 0.04
-    last = go(robot, 2000, lambda robot: command(robot, longer))[-1]
+    last = go(robot, 4000, lambda robot: command(robot, longer))[-1]
     assert imu(last).linear_acceleration == pytest.approx([0, 0, 9.81], abs=0.05)
     assert gravity(last) == pytest.approx([0, 0, -1], abs=0.005)
 

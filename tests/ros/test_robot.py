@@ -36,6 +36,7 @@ from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.randomisation import WALKING
 from ros_attn.values import Flag, Imu, JointState, Odometry, Twist, Value, field_bytes
 from tests.ros.driver import DEADLINE_S, RELIABLE, Driver, Listener
+from tests.shared_memory import mapped
 
 if TYPE_CHECKING:
     from tests.ros.conftest import NodeProcess
@@ -116,19 +117,8 @@ def shared_memory() -> Iterator[None]:
     before = set(folder.glob("fastrtps_*"))
     yield
     for path in set(folder.glob("fastrtps_*")) - before:
-        if path.exists() and not _mapped(path):
+        if path.exists() and not mapped(path):
             path.unlink(missing_ok=True)
-
-
-def _mapped(path: Path) -> bool:
-    """Whether a process that we may look at has a file open or mapped."""
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            if str(path) in maps.read_text():
-                return True
-        except OSError:
-            continue
-    return False
 
 
 def clock_of(driver: Driver) -> list[int]:
@@ -186,19 +176,20 @@ def in_order(values: list[Any], topics: list[str], start_ns: int) -> tuple[list[
     return contents, np.array([value.position for _, topic, value in table if topic == "/joint_states"])
 
 
-# How soon the robot finds the listeners here is chance, and an episode does not wait for them.
+# On starved cores about one run in ten differs: the gate may hold a command later than its acknowledgement says.
 @pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 def test_lock_step_gives_the_bytes_of_the_closed_loop(
     order: int, driver: Driver, node_process: Callable[..., NodeProcess], tmp_path: Path
 ) -> None:
     """480 instants with noise, delays and a policy whose commands the gate must cut, which shows what the gate saw."""
-    path = saved(tmp_path / "checkpoint", 4.0)
+    path = saved(tmp_path / "checkpoint", 6.0)
     listeners = {topic: driver.listener(topic, kind, RELIABLE) for topic, kind in TOPICS.items()}
+    truth = driver.listener("/robot/truth", Odometry, RELIABLE)
     team = Team(node_process, path)
     team.both(f"ramp_s:={RAMP_S}", order=order)
     team.meet(driver)
-    team.robot("--seed", "3", "--randomise", "--noise", "--seconds", f"{TICKS * 0.01}")
+    team.robot("--seed", "3", "--randomise", "--noise", "--seconds", f"{TICKS * 0.01}", "--subscribers", "1")
     text = team.ended()
     start_ns = round(1e9 * float(re.findall(r"An episode begins at (\S+) s", text)[-1]))
     assert "is not waited for any more" not in text
@@ -208,16 +199,12 @@ def test_lock_step_gives_the_bytes_of_the_closed_loop(
         listener.with_stamp(last[topic])
     pairs = [(value, topic) for topic, listener in listeners.items() for value in after(listener, start_ns)]
     contents, joints = in_order([value for value, _ in pairs], [topic for _, topic in pairs], start_ns)
-    expected, expected_joints = told(path)
-    # The robot may find the listeners here later than gate and policy, but from then on nothing is lost.
-    lost = len(expected_joints) - len(joints)
-    assert 0 <= lost <= 2 * (TICKS - 100)
-    expected_joints = expected_joints[lost:]
+    expected, _ = told(path)
+    assert [row for row, _ in contents] == [row for row, _ in expected]
+    assert [row for (row, content), (_, other) in zip(contents, expected, strict=True) if content != other] == []
     assert np.ptp(joints, axis=0).min() > 0.05
-    assert np.abs(joints - expected_joints).max() <= 1e-9
-    known = dict(expected)
-    assert [row for row, content in contents if known[row] != content] == []
-    assert len(contents) >= len(expected) - 2 * lost
+    truth.with_stamp(start_ns + (TICKS - 1) * 10 * MS)
+    assert [value.stamp_ns for value in after(truth, start_ns)] == [start_ns + k * 10 * MS for k in range(TICKS)]
     cut = [
         command for command in after(listeners["/joint_commands"], start_ns)
         if command.position.size and not any(
@@ -225,6 +212,34 @@ def test_lock_step_gives_the_bytes_of_the_closed_loop(
         )
     ]  # fmt: skip
     assert len(cut) > 10
+
+
+def test_an_episode_waits_for_a_released_stop_and_for_subscribers(
+    driver: Driver, node_process: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
+    """The gate has latched a fault before the episode, and nobody but gate and policy hears the robot at first."""
+    stop = driver.publisher("/emergency_stop", Flag, RELIABLE)
+    team = Team(node_process, saved(tmp_path / "checkpoint", 0.0))
+    team.both("ramp_s:=0.0")
+    driver.meet("/safety_gate")
+    stop.wait_for_subscriber().send(Flag(0, True))
+    robot = team.robot("--seconds", "0.3", "--subscribers", "1")
+    clock = clock_of(driver)
+
+    def says(sentence: str) -> None:
+        driver.wait(lambda: clock and sentence in robot.text(), sentence)
+
+    says("The robot waits at its start: /joint_commands asks for damping; the gate's log says why.")
+    stop.send(Flag(0, False))
+    says("The robot waits at its start: /joint_states has 0 of 1 subscribers besides gate and policy.")
+    kinds: dict[str, type[Value]] = {"/joint_states": JointState, "/imu": Imu, "/robot/truth": Odometry}
+    listeners = {topic: driver.listener(topic, kind, RELIABLE) for topic, kind in kinds.items()}
+    start_ns = round(1e9 * float(re.findall(r"An episode begins at (\S+) s", team.ended())[-1]))
+    for topic, listener in listeners.items():
+        period_ns = 10 * MS if "truth" in topic else 5 * MS
+        listener.with_stamp(start_ns + 300 * MS - period_ns)
+        stamps = [value.stamp_ns for value in after(listener, start_ns)]
+        assert stamps == list(range(start_ns, start_ns + 300 * MS, period_ns))
 
 
 # -- faults ---------------------------------------------------------------------------------------------
@@ -343,6 +358,7 @@ def test_real_time_is_no_faster_than_the_wall_clock(
         (["--terrain", "hollow:80"], "The terrain 'hollow:80' cannot be built"),
         (["--seconds", "0"], "--seconds is 0; give a time above 0 s, or none."),
         (["--depth-noise", "1"], "--depth-noise is of the camera; add --camera."),
+        (["--subscribers", "-1"], "--subscribers is -1; give a number from 0 up."),
         (["--ros-args", "-r", "nonsense"], "rclpy does not take --ros-args -r nonsense"),
     ],
 )

@@ -66,9 +66,9 @@ def test_draws_reach_the_simulations(drawn: LeggedWorld) -> None:
     friction = batch.expand("geom_friction")[:, feet, 0]
     assert (friction == friction[:, :1]).all()
     spread(friction[:, 0], 0.4, 1.2)
-    base, foot = model.body("base").id, model.body("FL_foot").id
+    base, calf = model.body("base").id, model.body("FL_calf").id
     mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
-    spread(mass[:, foot] / model.body_mass[foot], 0.9, 1.1)
+    spread(mass[:, calf] / model.body_mass[calf], 0.9, 1.1)
     assert inertia[:, base, 1] / model.body_inertia[base, 1] == pytest.approx(mass[:, base] / model.body_mass[base])
     assert mass[:, base].min() > 0.9 * 5.9 and mass[:, base].max() < 1.1 * 9
     spread(batch.expand("body_ipos")[:, base, 1], -0.03, 0.03)

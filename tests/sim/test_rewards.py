@@ -20,13 +20,13 @@ def going(velocity: list[float], command: list[float], turn: float = 0.0) -> Mom
     return moment(linear_velocity=[[*velocity, 0.0]], angular_velocity=[[0.0, 0.0, turn]], command=[command])
 
 
-def test_pace_is_felt_while_standing_and_capped() -> None:
+def test_pace_is_felt_while_standing_and_falls_beyond_what_was_asked() -> None:
     command = [0.6, 0.0, 0.0]
-    paces = [rewards.pace(going([v, 0.0], command))[0] for v in (-1.0, 0.0, 0.1, 0.6, 2.0)]
-    assert paces == pytest.approx([-1, 0, 1 / 6, 1, 1])
+    paces = [rewards.pace(going([v, 0.0], command))[0] for v in (-1.0, 0.0, 0.1, 0.6, 0.9, 2.0)]
+    assert paces == pytest.approx([-1, 0, 1 / 6, 1, 0.5, -1])
     assert rewards.pace(going([0.0, 0.1], [0.0, -0.4, 0.0]))[0] == pytest.approx(-0.25)
     assert rewards.pace(going([0.5, 0.0], [0.0, 0.0, 1.0]))[0] == 0
-    assert rewards.pace(going([0.5, 0.0], [0.1, 0.0, 0.0]))[0] == pytest.approx(0.5)
+    assert rewards.pace(going([0.5, 0.0], [0.1, 0.0, 0.0]))[0] == pytest.approx(-0.5)
 
 
 def test_turn_is_not_gathered_by_standing_still() -> None:

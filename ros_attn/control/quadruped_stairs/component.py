@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ros_attn.component import Component, Every, Hold, Out, Outputs, Static, Window
 from ros_attn.control.depth_image import Depth, DepthInput, field_window, metres, preprocess
 from ros_attn.control.depth_image import Window as FieldWindow
+from ros_attn.control.legged_checkpoint import RATE_HZ
 from ros_attn.control.legged_policy import LeggedPolicy
 from ros_attn.control.quadruped_stairs.agreement import agree
 from ros_attn.control.quadruped_stairs.attention_picture import attention_picture
 from ros_attn.control.quadruped_stairs.depth_watch import DepthWatch
 from ros_attn.control.quadruped_stairs.policy import load
-from ros_attn.control.quadruped_walk.policy import RATE_HZ
 from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import MessageError, ParameterError
 from ros_attn.grid import SECOND

@@ -7,10 +7,6 @@ fresh, or ``valid`` 0.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ros_attn import checkpoint
+from ros_attn.control import legged_checkpoint
 from ros_attn.control.locomotion import LocomotionMapping
-from ros_attn.control.quadruped_walk.policy import LARGEST_DIFFERENCE, OBSERVATION, ONNX, RATE_HZ
 from ros_attn.errors import CheckpointError
 from ros_attn.policies.stair_student import DEPTH_SHAPE, VALID_SHAPE, StairStudent, StudentState
 
@@ -32,22 +28,16 @@ CHECKED_STEPS = 50
 
 
 def contract(robot: Mapping[str, Any], commands: Mapping[str, Any], camera: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes in and out: ``robot`` as its description gives it, with ``frames`` and ``action_scale``.
+    """See :func:`ros_attn.control.legged_checkpoint.contract`.
 
     ``camera`` says what its images are cut to and clipped at: near and far [m], fields of view [rad].
     """
-    return {
-        "system": "quadruped_stairs",
-        "rate_hz": RATE_HZ,
-        "observation": {"one frame": list(OBSERVATION), "frames": robot["frames"], "order": "newest frame first"},
+    return legged_checkpoint.contract("quadruped_stairs", robot, commands) | {
         "depth": {
             "rate_hz": IMAGE_RATE_HZ, "image": list(DEPTH_SHAPE), "valid": list(VALID_SHAPE),
             "values": "-0.5 near, 0.5 far, 0 unknown", "fresh": "1 in the step in which the image is new",
             **camera,
         },
-        "action": "joint targets = default pose + action_scale * action, within the position limits",
-        "commands": dict(commands),
-        "robot": dict(robot),
     }  # fmt: skip
 
 
@@ -59,14 +49,7 @@ def save(
     Raises CheckpointError as :func:`ros_attn.checkpoint.save` does, and where the exported network differs.
     """
     config = {"class": "StairStudent", "params": student.params, "training": dict(training)}
-    tensors = {name: np.asarray(tensor) for name, tensor in student.cpu().eval().state_dict().items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        exported = Path(scratch) / ONNX
-        export_onnx(student, exported, agreed)
-        checkpoint.save(checkpoint.Checkpoint(config, tensors, agreed), path, overwrite)
-        partial = path / f".{ONNX}.part"
-        partial.write_bytes(exported.read_bytes())
-        os.replace(partial, path / ONNX)
+    legged_checkpoint.save(student, path, config, agreed, lambda onnx: export_onnx(student, onnx, agreed), overwrite)
 
 
 def load(path: Path) -> tuple[StairStudent, dict[str, Any]]:
@@ -80,11 +63,7 @@ def load(path: Path) -> tuple[StairStudent, dict[str, Any]]:
         student = StairStudent(mapping.size * mapping.frames, len(mapping.joints), **read.config["params"])
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is of a student that this version does not know ({error}).") from None
-    try:
-        student.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in read.tensors.items()})
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise CheckpointError(f"{path} does not fit its contract ({reason}); export it again.") from None
+    legged_checkpoint.fill(student, read, path)
     return student.eval(), dict(read.contract)
 
 
@@ -108,30 +87,9 @@ def export_onnx(student: StairStudent, path: Path, agreed: Mapping[str, Any]) ->
     image every fifth.
     """
     example = tuple(student.initial_state(3)) + _inputs(student, 3, 0)
-    robots = torch.export.Dim("robots", min=1, max=4096)
-    with warnings.catch_warnings():
-        # About deprecations inside torch itself.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Step(student), example, dynamo=True, dynamic_shapes=({0: robots},) * len(example), verbose=False,
-            input_names=list(INPUTS), output_names=list(OUTPUTS),
-        )  # fmt: skip
-    assert program is not None
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()
-    for each in program.model.graph.inputs:
-        # What a network does not use (a blind one its images) would be of the example's size.
-        assert each.shape is not None
-        each.shape[0] = "robots"
-    program.model.metadata_props["contract"] = json.dumps(agreed)
-    program.save(str(path))
+    legged_checkpoint.write_onnx(_Step(student), example, INPUTS, OUTPUTS, agreed, path)
     difference = max(_difference(student, path, robots) for robots in (3, 1))
-    if not difference <= LARGEST_DIFFERENCE:
-        path.unlink()
-        raise CheckpointError(
-            f"The exported student's actions differ by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}; nothing "
-            "was written. Try another version of onnxscript."
-        )
+    legged_checkpoint.keep_where_alike(path, difference, "student")
 
 
 def _inputs(student: StairStudent, robots: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -147,11 +105,7 @@ def _inputs(student: StairStudent, robots: int, step: int) -> tuple[Tensor, Tens
 
 def _difference(student: StairStudent, path: Path, robots: int) -> float:
     """The largest difference of an action or of the state in an episode, each going by its own state."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = legged_checkpoint.session(path)
     state = student.initial_state(robots)
     theirs = [tensor.numpy() for tensor in state]
     largest = 0.0

@@ -1,11 +1,11 @@
 """Training of the stair climber in three stages: ``ros-attn train quadruped_stairs --stage 1|2|3``.
 
-1. A teacher that sees the heights around it and the way learns to climb (PPO).
+1. A teacher that sees the heights around it and the way learns to climb (PPO). It begins as a walker without eyes.
 2. A student that sees what the robot will see, noisy depth images and its joints, learns to act as the teacher does, in
    the states that it comes to itself (DAgger).
 3. The student goes on by reward (PPO), with the same special rewards for treads, gaps and edges.
 
-Source: arXiv 2606.25765; sizes, rewards and the curriculum are ours.
+Source: arXiv 2606.25765; sizes, rewards, the curriculum and the walker at the beginning are ours.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from rsl_rl.algorithms import PPO, Distillation
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import ACTION_SCALE, LocomotionMapping
 from ros_attn.control.quadruped_stairs.policy import contract, save
+from ros_attn.control.quadruped_walk import policy as walk_policy
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import RosAttnError
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
 from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
 from ros_attn.policies.training_processes import processes, rank
+from ros_attn.policies.training_start import begin_as
 from ros_attn.sim import tasks
 from ros_attn.sim.depth_sense import camera_of
 from ros_attn.sim.go2_like import GO2_LIKE
@@ -44,7 +47,9 @@ STEPS = {1: 60_000_000, 2: 6_000_000, 3: 20_000_000}
 ROBOTS = {1: 512, 2: 192, 3: 192}
 TEACHER_SEES = ("policy", "heights", "waypoint")
 CRITIC_SEES = ("privileged", "heights", "waypoint")
-TEACHER_LAYERS = (256, 128, 128)
+TEACHER_LAYERS = (256, 128)
+WALKERS_DEVIATION = 0.4
+"""Of the first actions of a teacher that begins as a walker."""
 CRITIC_LAYERS = (256, 128, 128)
 SEQUENCE = 12
 """Control steps through which the student's errors are traced back in stage 2."""
@@ -76,6 +81,8 @@ class Options:
     """how many are simulated side by side; by stage 512, 192 and 192."""
     threads: int = 0
     """of the simulation; 0: all processors."""
+    walker: str = "walk_go2"
+    """checkpoint of the walker as which stage 1 begins; empty: it learns to walk, too."""
     frames: int = 3
     """observations of joints and IMU that are seen at once."""
     vision: Literal["attention", "pooled", "blind"] = "attention"
@@ -130,7 +137,10 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
     rows = "ros_attn.policies.training_student:RowsModel"
     if options.stage == 1:
         groups = {"actor": TEACHER_SEES, "critic": CRITIC_SEES}
-        return ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
+        learning = ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
+        if options.walker:
+            _begin_as_walker(learning, environment, options)
+        return learning
     if options.stage == 2:
         models = {"student": exploring(student, 0.1), "teacher": exploring(teacher | {"class_name": rows}, 1.0)}
         groups = {"student": student_sees(options), "teacher": TEACHER_SEES}
@@ -138,14 +148,34 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
         imitating.load({"actor_state_dict": _left(options, 1)["actor_state_dict"]}, None, strict=True)
         return imitating
     groups = {"actor": student_sees(options), "critic": CRITIC_SEES}
+    # An update of the student costs three times its rollout: two epochs, not four.
     learning = ppo(
-        environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001
+        environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001, epochs=2
     )
     of_student = _left(options, 2)["student_state_dict"]
     of_student["distribution.std_param"] = learning.get_policy().state_dict()["distribution.std_param"]
     learning.get_policy().load_state_dict(of_student)
     learning.load(_left(options, 1), {"critic": True}, strict=True)
     return learning
+
+
+def _begin_as_walker(learning: PPO, environment: TaskEnvironment, options: Options) -> None:
+    path = checkpoint_folder(options.walker)
+    walker, contract = walk_policy.load(path)
+    robot, agreed = contract["robot"], GO2_LIKE.contract() | {"action_scale": ACTION_SCALE}
+    if robot["frames"] != options.frames:
+        raise RosAttnError(
+            f"--walker {path} sees {robot['frames']} frames of observations and the teacher --frames {options.frames}; "
+            f"give --frames {robot['frames']}, or --walker ''."
+        )
+    if other := [name for name, value in agreed.items() if robot.get(name) != value]:
+        raise RosAttnError(
+            f"--walker {path} is of another robot ({', '.join(other)}); give one of {GO2_LIKE.name}, or --walker ''."
+        )
+    try:
+        begin_as(learning.actor, walker, environment.get_observations(), WALKERS_DEVIATION)
+    except ValueError as error:
+        raise RosAttnError(f"--walker {path} cannot become the teacher: {error}. Give --walker ''.") from None
 
 
 def distillation(

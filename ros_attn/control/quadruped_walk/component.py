@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from ros_attn.component import Component, Every, Hold, Out, Outputs, Window
+from ros_attn.control.legged_checkpoint import RATE_HZ
 from ros_attn.control.legged_policy import LeggedPolicy
-from ros_attn.control.quadruped_walk.policy import RATE_HZ, load
+from ros_attn.control.quadruped_walk.policy import load
 from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import ParameterError
 from ros_attn.params import param

@@ -51,7 +51,7 @@ class Options:
     """of the simulation; 0: all processors."""
     frames: int = 3
     """observations that the policy sees at once."""
-    hidden: tuple[int, ...] = (256, 128, 64)
+    hidden: tuple[int, ...] = (128, 128)
     """widths of the policy's layers; the critic has the same."""
     rate: float = 1e-3
     """first learning rate; it follows the change of the policy from update to update."""

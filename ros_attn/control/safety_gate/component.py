@@ -63,8 +63,10 @@ class SafetyGate(Component):
     :meth:`reset` ends it: emergency stop; a newest stamp older than ``sensor_timeout_s`` or ``command_timeout_s``; a
     number that is not finite; names other than the contract's; a joint measured beyond its limits; tilt; a command
     clamped for longer than ``clamp_patience_s``. The age of a message is the tick less its stamp, so one that was old
-    when it came is silence too; one stamped ahead of the tick is not seen before its time. The rate of position targets
-    counts from the last one published, after damping from the measured pose.
+    when it came is silence too; one stamped ahead of the tick is not seen before its time. A position target may differ
+    from the one that stood when its command came by the joint's top speed times the time between the two commands'
+    stamps (one tick at least, ``command_timeout_s`` at most): a policy of 50 Hz moves its targets in steps of 20 ms.
+    After damping it counts from the measured pose, one tick.
 
     The first cause stays in the condition ``damp``; faults that begin later are counted in the figure ``later_faults``.
     A pressed emergency stop is remembered until a message says that it is released, through any reset. A clock that
@@ -93,6 +95,8 @@ class SafetyGate(Component):
     _present: frozenset[str] = field(init=False, default=frozenset())
     _later: int = field(init=False, default=0)
     _previous: Array | None = field(init=False, default=None)
+    _followed_ns: int = field(init=False, default=0)
+    _stood: tuple[Array, float] = field(init=False)
     _clamped_since_ns: int | None = field(init=False, default=None)
     _clamped_ns: int = field(init=False, default=0)
     _up: UpFilter = field(init=False, default_factory=UpFilter)
@@ -276,16 +280,24 @@ class SafetyGate(Component):
             command.velocity if command.velocity.size else none,
             command.effort if command.effort.size else none,
         )
-        previous = joint_states.position if self._previous is None else self._previous
-        target, exceeded = clamp(
-            wanted, previous, joint_states.position, joint_states.velocity, 1 / RATE_HZ, self.contract
-        )
+        before, stood_s = self._from_where(command, joint_states.position)
+        target, exceeded = clamp(wanted, before, joint_states.position, joint_states.velocity, stood_s, self.contract)
         if not exceeded:
             self._clamped_since_ns = None
         elif self._beyond(now_ns, exceeded):
             return None
         self._previous = target.position
         return JointState(now_ns, self.contract.joints, target.position, target.velocity, target.effort)
+
+    def _from_where(self, command: JointState, measured: Array) -> tuple[Array, float]:
+        """The target that stood when this command came, and for how long it had, s; while it stays both stay."""
+        if self._previous is None:
+            self._stood = measured, 1 / RATE_HZ
+        elif command.stamp_ns != self._followed_ns:
+            stood_s = (command.stamp_ns - self._followed_ns) / SECOND
+            self._stood = self._previous, float(np.clip(stood_s, 1 / RATE_HZ, self.params.command_timeout_s))
+        self._followed_ns = command.stamp_ns
+        return self._stood
 
     def _beyond(self, now_ns: int, exceeded: str) -> bool:
         """Warn of a clamp; whether it has lasted for too long, which latches."""
