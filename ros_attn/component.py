@@ -46,11 +46,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Hold:
-    """The newest message that has arrived with stamp <= trigger; never waits; None beyond ``max_age_s``."""
+    """The newest message that has arrived with stamp <= trigger; never waits; None beyond ``max_age_s``.
+
+    ``through_reset``: what arrived last before a reset stands, at any age, until a message after it is held. For states
+    that are told once, such as an emergency stop: a reset right after the message must not make it unsaid.
+    """
 
     type: type[Value]
     topic: str
     max_age_s: float = float("inf")
+    through_reset: bool = False
 
 
 @dataclass(frozen=True)

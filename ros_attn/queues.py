@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from ros_attn.component import Queued
+from ros_attn.component import Hold, Queued
 from ros_attn.diagnostics import InputCounters
 from ros_attn.grid import SECOND, to_ns
 from ros_attn.values import Value
@@ -58,6 +58,8 @@ class Queue:
     floor_ns: int | None = None
     _kept_ns: int | None = None
     _handed: Entry | None = None
+    _standing: Entry | None = None
+    """What a reset has left of a Hold that goes through it."""
 
     def admit(self, value: Value, arrival_ns: int) -> Admission:
         """Queue a message, or let it go and count why.
@@ -142,7 +144,11 @@ class Queue:
             if self.entries.popleft() is not self._handed:
                 self.counters.superseded += 1
         first = self.entries[0] if self.entries else None
-        if first is None or not 0 <= stamp_ns - first.stamp_ns <= max_age_s * SECOND:
+        if first is not None and first.stamp_ns <= stamp_ns:
+            self._standing = None
+        if self._standing is not None:
+            first = self._standing
+        elif first is None or not 0 <= stamp_ns - first.stamp_ns <= max_age_s * SECOND:
             self.counters.missing += 1
             return None
         if first is not self._handed:
@@ -155,7 +161,9 @@ class Queue:
         return self.newest_ns is not None and self.newest_ns >= stamp_ns
 
     def clear(self) -> None:
-        """Forget everything but the counts."""
+        """Forget everything but the counts, and the newest message of a Hold that goes through resets."""
+        if self.entries and isinstance(self.policy, Hold) and self.policy.through_reset:
+            self._standing = self.entries.pop()
         self.counters.dropped += len(self.entries)
         self.entries.clear()
         self.newest_ns = self.floor_ns = self._kept_ns = None

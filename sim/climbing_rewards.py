@@ -87,6 +87,7 @@ def climbing(robot: Robot) -> Mapping[str, Weighted]:
         "joint acceleration": Weighted(rewards.joint_acceleration, -2.5e-7),
         "action rate": Weighted(rewards.action_rate, -0.01),
         "action curvature": Weighted(rewards.action_curvature, -0.002),
+        "target excess": Weighted(rewards.target_excess, -3.0),
         "body contacts": Weighted(rewards.body_contacts, -1.0),
         "swing": Weighted(rewards.swing, 16.0),
         "clearance": Weighted(rewards.clearance, -10.0),

@@ -1,8 +1,9 @@
 """Legged locomotion as a task: robots over terrain that follow velocity commands, all environments in step.
 
 Each call of :meth:`LocomotionTask.step` is one control step (20 ms): actions become joint targets by the mapping that
-the robot itself will use, the world moves on, rewards are taken, and robots that fell or ran out of time start anew in
-the same call. The observation is a dictionary of groups [E, ...], float32::
+the robot itself will use, no faster than its joints can move, as its safety gate has it; the world moves on, rewards
+are taken, and robots that fell or ran out of time start anew in the same call. The observation is a dictionary of
+groups [E, ...], float32::
 
     policy      what a robot without eyes senses, with noise; the last frames in one row
     privileged  what only the simulation knows: the same without noise, velocity, contacts, heights of base and feet
@@ -167,6 +168,8 @@ class LocomotionTask:
         self.command = np.zeros((count, 3))
         self.steps = np.zeros(count, np.intp)
         self._action = np.zeros((3, count, joints))
+        self._target, self._excess = np.zeros((2, count, joints))
+        self._reach = world.robot.velocity_limits * STEP_S
         self._velocity = np.zeros((count, joints))
         self._feet = np.zeros((count, len(world.robot.feet), 3))
         self._contact = np.ones(self._feet.shape[:2], bool)
@@ -205,7 +208,7 @@ class LocomotionTask:
         world.reset(ids, qpos, qvel, pose)
         self._ask(ids)
         self.steps[ids] = 0
-        self._action[:, ids] = 0.0
+        self._action[:, ids], self._target[ids] = 0.0, pose
         self._velocity[ids] = world.joint_velocity[ids]
         self._feet[ids] = world.foot_position[ids]
         self._contact[ids], self._air[ids], self._swing[ids] = True, 0.0, 0.0
@@ -231,7 +234,10 @@ class LocomotionTask:
         """One control step of all robots; ``action`` [E, J]."""
         self._action[1:] = self._action[:-1].copy()
         self._action[0] = action
-        self.world.step(self.mapping.targets(action))
+        wanted, before = self.mapping.targets(action), self._target
+        self._target = np.clip(wanted, before - self._reach, before + self._reach)
+        self._excess = np.abs(wanted - self._target)
+        self.world.step(self._target)
         self.steps += 1
         broken = keep(self.world)
         moment = self._moment()
@@ -329,6 +335,7 @@ class LocomotionTask:
             level_velocity=rotation.turned(world.qvel[:, :2], -yaw),
             waypoint=rotation.turned(goal, -yaw),
             foot_push=world.foot_push,
+            target_excess=self._excess,
         )
         self._velocity, self._feet = velocity, feet
         self._air, self._contact = np.where(contact, 0.0, air), contact

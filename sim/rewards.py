@@ -97,6 +97,11 @@ def action_curvature(m: Moment) -> Array:
     return np.square(m.action - 2 * m.last_action + m.earlier_action).sum(axis=-1)
 
 
+def target_excess(m: Moment) -> Array:
+    """Sum of what joint targets were asked to move beyond the joints' top speeds, rad: a safety gate cuts that off."""
+    return m.target_excess.sum(axis=-1)
+
+
 def body_contacts(m: Moment) -> Array:
     """Number of geoms other than feet that touch something."""
     return (m.body_force > TOUCH_N).sum(axis=-1).astype(float)
@@ -198,10 +203,11 @@ def walking(robot: Robot) -> Mapping[str, Weighted]:
         "roll and pitch rate": Weighted(roll_and_pitch_rate, -0.05),
         "tilt": Weighted(tilt, -5.0),
         "height": Weighted(HeightBeside(robot.stand_height), -200.0),
-        "torque": Weighted(torque, -2e-4),
+        "torque": Weighted(torque, -3e-4),
         "joint acceleration": Weighted(joint_acceleration, -2.5e-7),
         "action rate": Weighted(action_rate, -0.01),
         "action curvature": Weighted(action_curvature, -0.002),
+        "target excess": Weighted(target_excess, -3.0),
         "body contacts": Weighted(body_contacts, -4.0),
         "swing": Weighted(swing, 20.0),
         "uneven swings": Weighted(uneven_swings, -200.0),

@@ -187,6 +187,19 @@ def test_hold_gives_the_newest_not_after_the_trigger_within_its_age() -> None:
     assert (counters.matched, counters.superseded, counters.missing) == (2, 1, 2)
 
 
+def test_hold_through_a_reset_stands_at_any_time_until_a_later_message_is_held() -> None:
+    made = runtime({"a": Sync(FloatArray, "a"), "h": Hold(FloatArray, "h", through_reset=True)})
+    for ms in (40, 900):
+        made.push("h", message(ms), 0)
+    made.request_reset("asked")
+    made.push("h", message(30), 0)
+    for ms in (20, 30):
+        made.push("a", message(ms), 0)
+    assert pairs(made) == [(20, 900), (30, 30)]
+    counters = made.queues["h"].counters
+    assert (counters.matched, counters.dropped, counters.superseded, counters.missing) == (2, 1, 0, 0)
+
+
 def test_static_holds_the_first_and_warns_of_another() -> None:
     said: list[str] = []
     made = Runtime(Recorder(wired=Wiring({"a": Sync(FloatArray, "a"), "s": Static(FloatArray, "s")})), warn=said.append)

@@ -49,6 +49,24 @@ def test_a_pressed_emergency_stop_outlives_every_reset(bench: Bench) -> None:
     assert bench.damped_since() == 1010 and "emergency stop" in bench.gate.cause
 
 
+def test_no_press_and_no_release_is_lost_to_a_reset_right_after_it(bench: Bench) -> None:
+    """No tick lies between message and reset."""
+    bench.push("emergency_stop", Flag(ns(1000), True))
+    bench.reset()
+    bench.until(1100)
+    assert bench.damps(1100) and "emergency stop" in bench.gate.cause
+    bench.push("emergency_stop", Flag(ns(1100), False))
+    bench.reset()
+    assert not bench.until(1200).damps(1200)
+
+
+def test_a_press_right_before_the_clock_goes_back_is_not_lost(bench: Bench) -> None:
+    bench.push("emergency_stop", Flag(ns(1000), True))
+    bench.ms = -1
+    bench.until(100)
+    assert bench.damps(100) and "emergency stop" in bench.gate.cause
+
+
 def test_emergency_stop_is_latched_while_waiting_too(tmp_path: Path) -> None:
     made = Bench(tmp_path)
     publishers, made.publishers = made.publishers, {}

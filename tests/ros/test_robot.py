@@ -227,7 +227,11 @@ def test_an_episode_waits_for_a_released_stop_and_for_subscribers(
     clock = clock_of(driver)
 
     def says(sentence: str) -> None:
-        driver.wait(lambda: clock and sentence in robot.text(), sentence)
+        try:
+            driver.wait(lambda: clock and sentence in robot.text(), sentence)
+        except AssertionError as error:
+            gate, policy = (team.processes[name].text() for name in ("safety_gate", "quadruped_walk"))
+            raise AssertionError(f"{error}\n{robot.text()}\n{gate}\n{policy}\n{clock[-3:]}") from None
 
     says("The robot waits at its start: /joint_commands asks for damping; the gate's log says why.")
     stop.send(Flag(0, False))

@@ -71,6 +71,26 @@ def test_same_seed_same_arrays_at_any_thread_count() -> None:
     assert not np.array_equal(first, arrays(2, 1))
 
 
+def test_targets_move_no_faster_than_the_joints_can() -> None:
+    """A jump of 1 rad: the motors are asked for as much as the top speed allows in 20 ms, step by step."""
+    task = made(1, varied=False)
+    task.reset()
+    begin = task.world._ctrl[0, :, 0].copy()
+    low, high = ROBOT.position_limits.T
+    wanted = np.clip(ROBOT.default_pose + 1.0, low, high)
+    asked, excess = [], []
+    for _ in range(4):
+        moment_terms = task.step(np.full((1, 12), 4.0)).terms
+        asked.append(task.world._ctrl[0, :, 0].copy())
+        excess.append(-moment_terms["target excess"][0] / (3.0 * 0.02 * task.strictness))
+    reach = ROBOT.velocity_limits * 0.02
+    assert asked[0] == pytest.approx(np.minimum(wanted, begin + reach))
+    assert asked[1] == pytest.approx(np.minimum(wanted, begin + 2 * reach))
+    assert asked[3] == pytest.approx(wanted)
+    assert excess[0] == pytest.approx((wanted - asked[0]).sum()) and excess[0] > 1.0
+    assert excess[3] == 0.0
+
+
 def test_fallen_robots_start_anew_and_the_others_go_on() -> None:
     task = made(3, varied=False)
     task.reset()

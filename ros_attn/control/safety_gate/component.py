@@ -80,7 +80,7 @@ class SafetyGate(Component):
         "command": Hold(JointState, COMMAND),
         "imu": Hold(Imu, "imu"),
         "joint_states": Hold(JointState, "joint_states"),
-        "emergency_stop": Hold(Flag, "emergency_stop"),
+        "emergency_stop": Hold(Flag, "emergency_stop", through_reset=True),
     }
     outputs: ClassVar = {"joint_commands": Out(JointState, "joint_commands")}
     trigger: ClassVar = Timer(RATE_HZ)
@@ -91,7 +91,6 @@ class SafetyGate(Component):
     cause: str = field(init=False, default="")
     """Why the joints are damped, empty while no fault is latched."""
     _started: bool = field(init=False, default=False)
-    _pressed: bool = field(init=False, default=False)
     _present: frozenset[str] = field(init=False, default=frozenset())
     _later: int = field(init=False, default=0)
     _previous: Array | None = field(init=False, default=None)
@@ -128,9 +127,8 @@ class SafetyGate(Component):
         emergency_stop: Flag | None,
     ) -> Outputs:
         self._keep_latch(now_ns)
-        if emergency_stop is not None:
-            self._pressed = emergency_stop.data
-        faults = {"emergency_stop": "the emergency stop is pressed"} if self._pressed else {}
+        pressed = emergency_stop is not None and emergency_stop.data
+        faults = {"emergency_stop": "the emergency stop is pressed"} if pressed else {}
         silences = self._silences(now_ns, command, imu, joint_states)
         if not silences:
             self._started = True
