@@ -145,7 +145,7 @@ class Queue:
                 self.counters.superseded += 1
         first = self.entries[0] if self.entries else None
         if first is not None and first.stamp_ns <= stamp_ns:
-            self._standing = None
+            self._stand(None)
         if self._standing is not None:
             first = self._standing
         elif first is None or not 0 <= stamp_ns - first.stamp_ns <= max_age_s * SECOND:
@@ -163,7 +163,13 @@ class Queue:
     def clear(self) -> None:
         """Forget everything but the counts, and the newest message of a Hold that goes through resets."""
         if self.entries and isinstance(self.policy, Hold) and self.policy.through_reset:
-            self._standing = self.entries.pop()
+            self._stand(self.entries.pop())
         self.counters.dropped += len(self.entries)
         self.entries.clear()
         self.newest_ns = self.floor_ns = self._kept_ns = None
+
+    def _stand(self, entry: Entry | None) -> None:
+        """Let ``entry`` stand where another one did, which no step may have held."""
+        if self._standing is not None and self._standing is not self._handed:
+            self.counters.superseded += 1
+        self._standing = entry

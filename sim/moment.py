@@ -23,8 +23,8 @@ class Moment:
     ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none near.
     ``level_velocity`` [E, 2] is the base's in the horizontal plane, x its heading; ``waypoint`` [E, 2] the unit vector
     in the same frame to where the robot should go, nan for robots that follow their commands alone. ``foot_push`` [E,
-    feet, 3] is the contact force on each foot along the world's axes, up to its sign. ``target_excess`` [E, J] is how far
-    joint targets were asked to move beyond what the joints' top speed allows in a control step, rad.
+    feet, 3] is the contact force on each foot along the world's axes, up to its sign. ``target_excess`` [E, J] is how
+    far joint targets were asked to move beyond what the joints' top speed allows in a control step, rad.
     """
 
     linear_velocity: Array

@@ -47,6 +47,8 @@ class LeggedPolicy:
         self._from: Array | None = None
         self._since_ns = 0
         self._up = UpFilter()
+        self._asked_to_move = False
+        self._health.clear("command")
 
     def step(
         self, now_ns: int, imu: tuple[Imu, ...], joint_states: tuple[JointState, ...], command: Array, act: Act
@@ -81,12 +83,17 @@ class LeggedPolicy:
         return JointState(now_ns, self.mapping.joints, targets, zero, zero)
 
     def command(self, cmd_vel: Twist | None) -> Array:
-        """Forward, left m/s and turn rad/s [3], cut with a warning to what was trained; zeros where there is none."""
+        """Forward, left m/s and turn rad/s [3], cut with a warning to what was trained; zeros where there is none.
+
+        Silence is told where the last command asked to move: then the robot stops of itself.
+        """
         if cmd_vel is None:
-            self._health.clear("command")
+            if self._asked_to_move:
+                self._health.warn("command", "cmd_vel fell silent while it asked to move: the robot stands.")
             return np.zeros(3)
         asked = np.array([*cmd_vel.linear[:2], cmd_vel.angular[2]], float)
         given = np.clip(asked, *self._ranges.T)
+        self._asked_to_move = bool(given.any())
         if (np.abs(asked - given) > 1e-9).any():
             words = ", ".join(f"{value:g}" for value in asked)
             self._health.warn(

@@ -78,6 +78,8 @@ DELIVERY_S = 0.2
 """How long the last messages of a topic may take to arrive [s]; a reader that was killed never has them."""
 ACKNOWLEDGED_S = 4.0
 """How long acknowledgements are waited for: readers may give them only when asked, which is every 3 s in Fast DDS."""
+DAMPING_SAID_NS = SECOND
+"""A cause of damping that was absent for longer is told anew."""
 GAP_NS = SECOND // 10
 """Between the last message before an episode and the first one in it; older ones count as silence."""
 SETTLING = 4
@@ -132,7 +134,8 @@ class RobotHost:
         self._stop = stop or threading.Event()
         self._following = self._asked_anew = False
         self._clock_ns = 0
-        self._said: set[str] = set()
+        self._damped_ns: dict[str, int] = {}
+        """When each cause last damped the joints."""
         self._connections_said: set[str] = set()
         self.context = Context()
         try:
@@ -220,9 +223,13 @@ class RobotHost:
     def _advance(self) -> None:
         robot = self.robot
         robot.advance()
-        if robot.damping and robot.damping not in self._said:
-            self._said.add(robot.damping)
-            self.log.warning(f"Joints are damped from {(robot.now_ns - STEP_NS) / SECOND:.3f} s on: {robot.damping}.")
+        if not robot.damping:
+            return
+        stepped_ns = robot.now_ns - STEP_NS
+        before_ns = self._damped_ns.get(robot.damping)
+        self._damped_ns[robot.damping] = stepped_ns
+        if before_ns is None or stepped_ns - before_ns > DAMPING_SAID_NS:
+            self.log.warning(f"Joints are damped from {stepped_ns / SECOND:.3f} s on: {robot.damping}.")
 
     # -- episodes ---------------------------------------------------------------------------------------
 
@@ -290,7 +297,8 @@ class RobotHost:
 
     def _settle(self) -> bool:
         """Have gate and policy take what is under way, then forget it; whether they did."""
-        for peer in (self.gate, self.policy):
+        # The policy first: what it may yet compute of old sensors must not latch a gate that has begun anew.
+        for peer in (self.policy, self.gate):
             messages = ros_qos.LOSSLESS_DEPTH if peer.behind else SETTLING
             if not self._acknowledged(peer, messages, peer.patience_s):
                 return False
@@ -304,7 +312,7 @@ class RobotHost:
         self._asked_anew = False
         self.robot.now_ns = now_ns
         self.robot.reset()
-        self._said.clear()
+        self._damped_ns.clear()
         self._following = True
         self.episode_steps = 0
         self._pace.start(self.robot.now_ns)

@@ -50,8 +50,8 @@ def test_the_fifth_identical_image_is_not_used(saved: Path, holes: float) -> Non
     assert [each.open for each in seen] == [True] * 25 + [False] * 5
     assert [each.command[0] for each in seen] == [0.5] * 25 + [0.3] * 5
     assert "since 0.50 s" in robot.said and "frozen, its last 5 images are the same" in robot.said
-    seen = robot.ticks(600, 1000, lambda ms: same if ms == 600 else almost)
-    assert [each.open for each in seen] == [False] * 5 + [True] * 15 and robot.said == ""
+    seen = robot.ticks(600, 1300, lambda ms: same if ms == 600 else almost if ms == 700 else None)
+    assert [each.open for each in seen] == [False] * 30 + [True] * 5 and robot.said == ""
 
 
 @pytest.mark.parametrize("pixels, good", [(0, False), (151, False), (153, False), (154, True), (157, True)])
@@ -76,9 +76,8 @@ def test_images_that_cannot_be_read_are_not_used(saved: Path, data: np.ndarray, 
     robot.tick(100)
     seen = robot.seen[-1]
     assert not seen.open and seen.command[0] == 0.3 and not seen.fresh and sentence in robot.said
-    robot.image(120)
-    robot.tick(120)
-    assert robot.seen[-1].open and robot.seen[-1].fresh and robot.said == ""
+    seen = robot.ticks(200, 720, none)
+    assert [each.open for each in seen] == [False] * 25 + [True] and seen[0].fresh and robot.said == ""
 
 
 def test_after_2_s_of_a_fault_the_robot_stands_until_images_are_good(saved: Path) -> None:
@@ -91,17 +90,23 @@ def test_after_2_s_of_a_fault_the_robot_stands_until_images_are_good(saved: Path
     assert commands == [[0.3, 0, 0.4]] * 100 + [[0, 0, 0]] * 40
     assert not any(each.open for each in seen)
     assert robot.said.startswith("Depth is not used since 0.20 s, the robot stands: depth/image is silent")
-    seen = robot.ticks(3000, 3200, none)
-    assert all(each.command == [0.5, 0, 0.4] and each.open for each in seen) and robot.said == ""
+    seen = robot.ticks(3000, 3700, none)
+    assert [each.command for each in seen] == [[0, 0, 0]] * 25 + [[0.5, 0, 0.4]] * 10 and robot.said == ""
+    assert [each.open for each in seen] == [False] * 25 + [True] * 10
     # And the next fault has its own 2 s.
-    seen = robot.ticks(3200, 5300, lambda ms: black)
+    seen = robot.ticks(3700, 5800, lambda ms: black)
     assert [each.command[0] for each in seen] == [0.3] * 100 + [0] * 5
 
 
-def test_a_good_image_ends_a_fault_and_its_2_s(saved: Path) -> None:
+@pytest.mark.parametrize("good_ms, commands", [(300, [0.5, 0.3, 0.0]), (800, [0.5, 0.3])])
+def test_a_fault_lasts_until_images_were_good_for_half_a_second(
+    saved: Path, good_ms: int, commands: list[float]
+) -> None:
+    """Of every second ``good_ms`` bring good images and the others black ones: one fault, or one each second."""
     robot = Robot(saved)
-    seen = robot.ticks(0, 4000, lambda ms: None if ms % 1900 == 0 else np.zeros((48, 64), np.float32))
-    assert {each.command[0] for each in seen} == {0.3, 0.5}
+    black = np.zeros((48, 64), np.float32)
+    seen = robot.ticks(0, 5000, lambda ms: None if ms % 1000 < good_ms else black)
+    assert list(dict.fromkeys(each.command[0] for each in seen)) == commands
 
 
 @pytest.mark.parametrize("asked, given", [

@@ -109,6 +109,27 @@ def test_old_commands_are_none(saved: Path) -> None:
     assert not np.array_equal(last(400), last(520))
 
 
+@pytest.mark.parametrize("forward", [0.5, 0.0])
+def test_silence_after_a_command_to_move_is_told_until_the_next_command(saved: Path, forward: float) -> None:
+    runtime = made(saved)
+    said = [""]
+
+    def look(ms: int) -> None:
+        sense(runtime, ms)
+        now = runtime.component.health.snapshot().get("command", "")
+        if now != said[-1]:
+            said.append(now)
+
+    look(0)
+    command(runtime, 10, forward, 0.0, 0.0)
+    for ms in range(20, 2000, 20):
+        look(ms)
+    command(runtime, 2000, 0.2, 0.0, 0.0)
+    look(2000)
+    sentence = "cmd_vel fell silent while it asked to move: the robot stands."
+    assert said == (["", sentence, ""] if forward else [""])
+
+
 def test_commands_are_cut_to_what_was_trained(saved: Path) -> None:
     def asked(*values: float) -> tuple[np.ndarray, str]:
         runtime = made(saved)

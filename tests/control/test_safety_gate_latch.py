@@ -140,6 +140,22 @@ def test_rate_of_a_target_counts_from_the_last_one_published(bench: Bench) -> No
     assert "clamp" not in bench.until(2040).said
 
 
+def test_each_kind_of_clamp_is_told_once_while_clamps_go_on(bench: Bench) -> None:
+    """A jump of the calf's target every 100 ms, from 1200 ms on of the hip's beyond its own limit, too."""
+    told: list[str] = []
+    for begin in range(1000, 1600, 100):
+        bench.publish("command", lambda ms: command(ms, off(WANTED, 0.0, 0.0, -0.3)))
+        bench.until(begin + 60)
+        far = 9.0 if begin >= 1200 else 0.0
+        bench.publish("command", lambda ms, far=far: command(ms, off(WANTED, far, 0.0, 0.0)))
+        bench.until(begin + 80)
+        bench.publish("command", command)
+        bench.until(begin + 99)
+        told.append(bench.said["clamp"])
+    assert "FL_calf_joint change of position target" in told[0] and told[0] == told[1]
+    assert "FL_hip_joint position target" in told[2] and set(told[2:]) == {told[2]}
+
+
 def test_after_damping_the_rate_counts_from_the_measured_pose(tmp_path: Path) -> None:
     made = Bench(tmp_path)
     made.publish("joint_states", lambda ms: state(ms, off(POSE, -0.5, 0.0, 0.0)))

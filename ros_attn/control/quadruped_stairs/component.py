@@ -61,7 +61,7 @@ class QuadrupedStairs(Component):
 
     While depth images are at fault (:class:`.DepthWatch`, or unreadable, or of another size than the calibration) all
     tokens are closed and at most 0.3 m/s is asked for; after 2 s of it the command is 0 and the robot stands. It goes
-    on with the next good image: damping on a stair would be a fall.
+    on after 0.5 s of good images: damping on a stair would be a fall.
 
     Raises :class:`RosAttnError` in :meth:`configure` where the checkpoint is unusable or for another robot (all
     differences in one sentence), :class:`MessageError` in :meth:`step` where joints are missing or a number is not

@@ -11,6 +11,7 @@ LARGEST_AGE_S = 0.4
 FROZEN_IMAGES = 5
 LEAST_VALID = 0.05
 STAND_AFTER_S = 2.0
+GOOD_FOR_S = 0.5
 
 
 class DepthWatch:
@@ -18,14 +19,16 @@ class DepthWatch:
 
     At fault are: a newest image taken more than 0.4 s ago (before the first one: the first :meth:`judge` more than
     0.4 s ago); five images in a row of the same content; a newest image of which less than 5 % is valid, or which could
-    not be read. Each ends with the first image that is good again. Thresholds: ours.
+    not be read. A fault ends once nothing was at fault for 0.5 s: images that are late or blind now and then are one
+    fault. Thresholds: ours.
     """
 
     def __init__(self) -> None:
         self.since_ns: int | None = None
         """When the fault was first seen [ns], None while there is none."""
         self.cause = ""
-        """What is at fault, empty while nothing is."""
+        """What is, or was last, at fault; empty while there is no fault."""
+        self._good_since_ns: int | None = None
         self._began_ns: int | None = None
         self._taken_ns: int | None = None
         self._last: Depth | None = None
@@ -43,18 +46,20 @@ class DepthWatch:
         self._taken_ns, self._last, self._alike, self._blind = stamp_ns, None, 0, reason
 
     def judge(self, now_ns: int) -> str:
-        """What is at fault now, empty where nothing is."""
+        """The ``cause`` now, empty where there is no fault."""
         if self._began_ns is None:
             self._began_ns = now_ns
-        self.cause = self._silence(now_ns) or self._blind or self._freezing()
-        if not self.cause:
-            self.since_ns = None
-        elif self.since_ns is None:
-            self.since_ns = now_ns
+        if found := self._silence(now_ns) or self._blind or self._freezing():
+            self.cause, self._good_since_ns = found, None
+            self.since_ns = now_ns if self.since_ns is None else self.since_ns
+        elif self.since_ns is not None:
+            self._good_since_ns = now_ns if self._good_since_ns is None else self._good_since_ns
+            if now_ns - self._good_since_ns >= to_ns(GOOD_FOR_S):
+                self.cause, self.since_ns = "", None
         return self.cause
 
     def stands(self, now_ns: int) -> bool:
-        """Whether something has been at fault for 2 s without a break, after :meth:`judge` at ``now_ns``."""
+        """Whether the fault has lasted for 2 s, after :meth:`judge` at ``now_ns``."""
         return self.since_ns is not None and now_ns - self.since_ns >= to_ns(STAND_AFTER_S)
 
     def _silence(self, now_ns: int) -> str:

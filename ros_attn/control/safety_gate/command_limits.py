@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,13 @@ class Target:
     effort: Array
 
 
+class Exceeded(NamedTuple):
+    """A limit that a command exceeded: which kind of limit, and the sentence that says by how much."""
+
+    kind: str
+    sentence: str
+
+
 def predicted_torque(target: Target, position: Array, velocity: Array, contract: JointContract) -> Array:
     """``kp (q* - q) + kd (qd* - qd) + tau_ff`` [N] N m, of measured ``position`` [rad] and ``velocity`` [rad/s]."""
     return (
@@ -31,8 +39,8 @@ def predicted_torque(target: Target, position: Array, velocity: Array, contract:
 
 def clamp(
     wanted: Target, previous: Array, position: Array, velocity: Array, dt_s: float, contract: JointContract
-) -> tuple[Target, str]:
-    """The command nearest to ``wanted`` within the limits, and the first limit that it exceeded in words, else "".
+) -> tuple[Target, Exceeded | None]:
+    """The command nearest to ``wanted`` within the limits, and the first limit that it exceeded, if any.
 
     Velocity targets and feed-forward torques are clipped to the joints' own limits. The position target is clipped to
     ``previous`` (the last target published) +- velocity limit * ``dt_s``, then to where the predicted torque is within
@@ -57,9 +65,10 @@ def clamp(
     return clamped, said
 
 
-def _exceeded(what: str, unit: str, wanted: Array, allowed: Array, contract: JointContract) -> str:
+def _exceeded(what: str, unit: str, wanted: Array, allowed: Array, contract: JointContract) -> Exceeded | None:
     beyond = np.abs(wanted - allowed) > TOLERANCE * np.maximum(1.0, np.abs(allowed))
     if not beyond.any():
-        return ""
+        return None
     k = int(np.argmax(beyond))
-    return f"{contract.joints[k]} {what} {wanted[k]:.4g} {unit} is beyond its limit of {allowed[k]:.4g} {unit}"
+    values = f"{wanted[k]:.4g} {unit} is beyond its limit of {allowed[k]:.4g} {unit}"
+    return Exceeded(what, f"{contract.joints[k]} {what} {values}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ros_attn.component import Component, Hold, Out, Outputs, Timer
-from ros_attn.control.safety_gate.command_limits import Target, clamp
+from ros_attn.control.safety_gate.command_limits import Exceeded, Target, clamp
 from ros_attn.control.safety_gate.contract import JointContract
 from ros_attn.control.safety_gate.tilt import UpFilter, tilt_of
 from ros_attn.control.shipped import checkpoint_folder
@@ -98,6 +98,7 @@ class SafetyGate(Component):
     _stood: tuple[Array, float] = field(init=False)
     _clamped_since_ns: int | None = field(init=False, default=None)
     _clamped_ns: int = field(init=False, default=0)
+    _clamp_kinds: set[str] = field(init=False, default_factory=set)
     _up: UpFilter = field(init=False, default_factory=UpFilter)
     _last_ns: int = field(init=False, default=0)
     _before_reset: tuple[str, int, frozenset[str]] = field(init=False, default=("", 0, frozenset()))
@@ -280,7 +281,7 @@ class SafetyGate(Component):
         )
         before, stood_s = self._from_where(command, joint_states.position)
         target, exceeded = clamp(wanted, before, joint_states.position, joint_states.velocity, stood_s, self.contract)
-        if not exceeded:
+        if exceeded is None:
             self._clamped_since_ns = None
         elif self._beyond(now_ns, exceeded):
             return None
@@ -297,10 +298,13 @@ class SafetyGate(Component):
         self._followed_ns = command.stamp_ns
         return self._stood
 
-    def _beyond(self, now_ns: int, exceeded: str) -> bool:
-        """Warn of a clamp; whether it has lasted for too long, which latches."""
+    def _beyond(self, now_ns: int, exceeded: Exceeded) -> bool:
+        """Warn of a clamp, once of each kind while clamps go on; whether it has lasted for too long, which latches."""
         if "clamp" not in self.health.conditions:
-            self.health.warn("clamp", f"{COMMAND} is clamped: {exceeded}.")
+            self._clamp_kinds.clear()
+        if exceeded.kind not in self._clamp_kinds:
+            self._clamp_kinds.add(exceeded.kind)
+            self.health.warn("clamp", f"{COMMAND} is clamped: {exceeded.sentence}.")
         self._clamped_ns = now_ns
         if self._clamped_since_ns is None:
             self._clamped_since_ns = now_ns
@@ -309,6 +313,6 @@ class SafetyGate(Component):
             return False
         self._latch(
             f"{COMMAND} was beyond its limits for {lasted_ns * 1e3 / SECOND:.0f} ms, above "
-            f"{1e3 * self.params.clamp_patience_s:g} ms: {exceeded}"
+            f"{1e3 * self.params.clamp_patience_s:g} ms: {exceeded.sentence}"
         )
         return True
