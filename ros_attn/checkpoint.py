@@ -47,8 +47,6 @@ def save(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
 
     Raises :class:`CheckpointError` where ``path`` exists, a weight is not finite, or ``config`` lacks a key.
     """
-    from safetensors.numpy import save_file
-
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists already and is not overwritten; choose another name or remove it.")
     for key in ("class", "params", "training"):
@@ -67,9 +65,8 @@ def save(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
     try:
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         (partial / CONTRACT).write_text(json.dumps(checkpoint.contract, indent=2) + "\n")
-        save_file({name: np.ascontiguousarray(each) for name, each in checkpoint.tensors.items()}, partial / MODEL)
+        write_tensors(checkpoint.tensors, partial / MODEL)
         partial.chmod(0o755)
-        (partial / MODEL).chmod(0o644)
         if path.exists():
             shutil.rmtree(path)
         os.replace(partial, path)
@@ -97,7 +94,7 @@ def load(path: Path, of_class: str, contract: Mapping[str, Any] | None = None) -
     if contract is not None and (unlike := differences(found, contract)):
         listed = "\n  ".join(unlike)
         raise CheckpointError(f"{path} was made for another robot or set-up; {len(unlike)} differences:\n  {listed}")
-    return Checkpoint(described, _tensors(path / MODEL), found)
+    return Checkpoint(described, read_tensors(path / MODEL), found)
 
 
 def configuration(path: Path) -> dict[str, Any]:
@@ -132,7 +129,18 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tensors(path: Path) -> dict[str, Array]:
+def write_tensors(tensors: Mapping[str, Array], path: Path) -> None:
+    """Write a safetensors file, beside it first and then under its name."""
+    from safetensors.numpy import save_file
+
+    partial = path.with_name(f".{path.name}.part")
+    save_file({name: np.ascontiguousarray(each) for name, each in tensors.items()}, partial)
+    partial.chmod(0o644)
+    os.replace(partial, path)
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """The tensors of a safetensors file. Raises CheckpointError where it is damaged or pickled."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

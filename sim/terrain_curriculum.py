@@ -40,6 +40,11 @@ class TerrainCurriculum:
         self._rates = np.zeros(len(SLOPE_BUCKETS_DEG) + 1)
         self._weights = np.zeros_like(self._rates)
 
+    def spread(self, level: float) -> None:
+        """Put the robots that climb on levels from 0 to ``level``, evenly: where somebody begins who can climb."""
+        climbing = np.flatnonzero(self.levels != NO_GOAL)
+        self.levels[climbing] = np.arange(len(climbing)) % (min(round(level), TOP) + 1)
+
     def state(self) -> dict[str, Any]:
         """What a run that goes on needs, in plain lists."""
         return {

@@ -72,6 +72,8 @@ class Source:
     subscription: Subscription | None = field(init=False, default=None)
     msgtype: str = field(init=False, default="")
     loss_known: bool = field(init=False, default=True)
+    newest_ns: int | None = field(init=False, default=None)
+    """Stamp of the last message that was handed on."""
     _since_s: float = field(init=False, default_factory=time.monotonic)
     _early: deque[bytes] = field(init=False, default_factory=deque)
     _publishers: frozenset[bytes] = field(init=False, default=frozenset())
@@ -268,6 +270,7 @@ class Source:
             self._undecodable = f"{self.topic}: {reason.rstrip('.')}."
             return
         self._undecodable = ""
+        self.newest_ns = value.stamp_ns
         self.arrived(value, arrival_ns)
 
     def _count_gap(self, sequence: int | None) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
@@ -21,20 +20,18 @@ PATIENCE_S = 1.0
 ABSENT_PATIENCE_S = 0.01
 """How long while the last one did not come: time then goes on no faster than the wall clock."""
 
-SERVICES = {"get_parameters": GetParameters, "reset": Trigger}
-
 
 class Peer:
     """Who publishes one topic of joint commands.
 
     ``newest`` is the last command that came, and ``arrived`` is called with each. ``absent``: it was waited for in
-    vain, and nothing has come since. ``behind``: it was absent at some time, and may have messages of then to take.
+    vain, and nothing has come since.
     """
 
     def __init__(self, node: Node, topic: str, lossless: bool, arrived: Callable[[JointState], None]) -> None:
         self._node, self._arrived = node, arrived
         self.newest: JointState | None = None
-        self.absent = self.behind = False
+        self.absent = False
         self.names: frozenset[str] = frozenset()
         """Full names of the nodes that publish the topic, as far as they are known."""
         self._clients: dict[tuple[str, str], Any] = {}
@@ -78,14 +75,15 @@ class Peer:
 
     # -- services ---------------------------------------------------------------------------------------
 
-    def acknowledge(self) -> list[Future]:
-        """Two requests: their answers say that of what was sent before, one message of each topic was taken.
+    def newest_taken(self) -> list[Future]:
+        """Ask for the newest stamps of what it hears, for :meth:`has_taken`."""
+        return self._ask("newest")
 
-        In each round the executor of rclpy looks which subscriptions have a message and then which services have a
-        request, and takes one of each that has. A message and the request after it may come between the two looks, and
-        then the request is served first; the second request is served in a later round, which saw the message.
-        """
-        return self._ask("get_parameters") + self._ask("get_parameters")
+    @staticmethod
+    def has_taken(answer: Trigger.Response, stamps: Mapping[str, int]) -> bool:
+        """Whether messages of these ``stamps`` [ns] by topic, or later ones, were taken of the topics that it hears."""
+        taken = dict(line.rsplit(" ", 1) for line in answer.message.splitlines())
+        return answer.success and all(int(taken[topic]) >= ns for topic, ns in stamps.items() if topic in taken)
 
     def reset(self) -> list[Future]:
         """Call ``~/reset``."""
@@ -96,10 +94,10 @@ class Peer:
         clients = [self._client(name, service) for name in sorted(self.names)]
         if not all(client.service_is_ready() for client in clients):
             return []
-        return [client.call_async(SERVICES[service].Request()) for client in clients]
+        return [client.call_async(Trigger.Request()) for client in clients]
 
     def _client(self, name: str, service: str) -> Any:
         key = name, service
         if key not in self._clients:
-            self._clients[key] = self._node.create_client(SERVICES[service], f"{name}/{service}")
+            self._clients[key] = self._node.create_client(Trigger, f"{name}/{service}")
         return self._clients[key]

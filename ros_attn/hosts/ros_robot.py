@@ -11,23 +11,18 @@ first episode also waits until so many others subscribe to each sensor topic and
 are reliable have acknowledged what was published there: nothing of the episode escapes them.
 
 *Lock step.* At each T, in this order: sensors of T are published; on ticks of the policy its command of T is waited
-for; on ticks of the gate the gate acknowledges what it was sent, ``/clock`` shows T and the gate's command of T is
-waited for; then physics goes on. So a command computed from the sensors at T acts from T on, as in training and in
-:mod:`ros_attn.hosts.sim`, and the same robot and policy give the same bytes; on cores so starved that the middleware
-holds a message back for ticks, one run in about ten still differs. What makes it so:
+for; on ticks of the gate the gate says that it has taken all that was sent to it, ``/clock`` shows T and the gate's
+command of T is waited for; then physics goes on. So a command computed from the sensors at T acts from T on, as in
+training and in :mod:`ros_attn.hosts.sim`, and the same robot and policy give the same bytes. What makes it so:
 
 - Gate and policy publish for every T they see, so silence is a fault. Who does not answer for 1 s is not waited for
   until it speaks again: time goes on at the pace of the wall clock at most, the gate and the robot's own watchdog act.
-- The gate holds the newest message that arrived. The executor of rclpy takes one message of a subscription at a time
-  and lets timers go first, so a tick could come before the newest sensors. Requests sent after the sensors of T say by
-  their answers that those of T - 5 ms were taken (:meth:`.Peer.acknowledge`); those of T are then taken before the
-  tick, which ``/clock`` sets off.
+- The gate holds the newest message that arrived, and its tick could come before the newest sensors or before its copy
+  of the policy's command, which the middleware may hold back for as long as it likes. So the gate is asked which
+  stamps it has taken (``~/newest``), again and again, and ``/clock`` shows T only once those of T are among them. The
+  policy is asked in the same way before what an image is used with follows.
 - Only ``/clock`` is best effort where nodes listen: it is published again while an answer is waited for, which changes
   nothing where it did arrive. Start gate and policy with ``qos:=lossless`` for everything else.
-- The middleware sends a command of the policy to gate and robot one after the other, in the order in which they were
-  found, and between the two copies the policy can lose its core for longer than a tick takes. So once the robot has the
-  command it asks the policy for an answer, which comes after the call that publishes has returned: rclpy holds the
-  interpreter's lock in that call, and with rclcpp one thread does both. Then the gate's copy is ahead of ``/clock``.
 
 *Real time.* Sensors of T are published when the wall clock shows T, and commands act from the step after they come.
 """
@@ -82,8 +77,6 @@ DAMPING_SAID_NS = SECOND
 """A cause of damping that was absent for longer is told anew."""
 GAP_NS = SECOND // 10
 """Between the last message before an episode and the first one in it; older ones count as silence."""
-SETTLING = 4
-"""Requests after which the newest of as many messages of a topic was taken; more are not under way."""
 
 Step = Literal["lock", "real"]
 
@@ -134,6 +127,8 @@ class RobotHost:
         self._stop = stop or threading.Event()
         self._following = self._asked_anew = False
         self._clock_ns = 0
+        self._sent_ns: dict[str, int] = {}
+        """Stamps of the last messages, by topic."""
         self._damped_ns: dict[str, int] = {}
         """When each cause last damped the joints."""
         self._connections_said: set[str] = set()
@@ -196,10 +191,10 @@ class RobotHost:
         """One instant, and the physics step after it."""
         now_ns = self.robot.now_ns
         self._sense()
-        if now_ns % POLICY_NS == 0 and self._await(self.policy, now_ns):
-            self._acknowledged(self.policy, 1, self.policy.patience_s)
+        if now_ns % POLICY_NS == 0:
+            self._await(self.policy, now_ns)
         if now_ns % GATE_NS == 0:
-            if self._acknowledged(self.gate, 1, self.gate.patience_s):
+            if self._took(self.gate):
                 self._show(now_ns)
                 self._await(self.gate, now_ns, lambda: self._show(now_ns))
             else:
@@ -299,12 +294,11 @@ class RobotHost:
         """Have gate and policy take what is under way, then forget it; whether they did."""
         # The policy first: what it may yet compute of old sensors must not latch a gate that has begun anew.
         for peer in (self.policy, self.gate):
-            messages = ros_qos.LOSSLESS_DEPTH if peer.behind else SETTLING
-            if not self._acknowledged(peer, messages, peer.patience_s):
+            # In real time a message may be lost for good.
+            if not self._took(peer) and self.step == "lock":
                 return False
             if not self._answered(peer.reset(), peer.patience_s):
                 return False
-            peer.behind = False
         return True
 
     def _begin(self, now_ns: int) -> None:
@@ -332,7 +326,7 @@ class RobotHost:
         if pictures:
             self._publish(pictures)
             if self.step == "lock":
-                self._acknowledged(self.policy, 1, self.policy.patience_s)
+                self._took(self.policy)
         self._publish({name: value for name, value in found.items() if name not in pictures})
         if robot.now_ns % GATE_NS == 0 and self._sinks["~/truth"].listened:
             self._publish({"~/truth": robot.state().truth})
@@ -340,6 +334,7 @@ class RobotHost:
     def _publish(self, values: Mapping[str, Value]) -> None:
         for name, value in values.items():
             self._sinks[name].publish(value)
+            self._sent_ns[self._sinks[name].topic] = value.stamp_ns
 
     def _show(self, now_ns: int) -> None:
         """``/clock``."""
@@ -364,12 +359,23 @@ class RobotHost:
     def _note_absence(self, peer: Peer, now_ns: int) -> None:
         if peer.absent or self._stop.is_set():
             return
-        peer.absent = peer.behind = True
+        peer.absent = True
         at = f"at {now_ns / SECOND:.3f} s"
         self.log.warning(f"No command {at} on {peer.topic} within {PATIENCE_S:g} s: it is not waited for any more.")
 
-    def _acknowledged(self, peer: Peer, times: int, patience_s: float) -> bool:
-        return all(self._answered(peer.acknowledge(), patience_s) for _ in range(times))
+    def _took(self, peer: Peer) -> bool:
+        """Whether ``peer`` has taken, within its patience, the newest of what it hears of robot and policy."""
+        sent_ns = dict(self._sent_ns)
+        if self.policy.newest is not None and not self.policy.absent:
+            sent_ns[self.policy.topic] = self.policy.newest.stamp_ns
+        deadline_s = time.monotonic() + peer.patience_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            answers = peer.newest_taken()
+            if not self._answered(answers, left_s):
+                return False
+            if all(peer.has_taken(each.result(), sent_ns) for each in answers):
+                return True
+        return False
 
     def _answered(self, requests: list[Future], patience_s: float) -> bool:
         """Whether there was somebody to ask and all have answered."""

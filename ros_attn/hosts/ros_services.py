@@ -1,4 +1,4 @@
-"""The services of a node: ``~/reset``, ``~/save``, and lifecycle transitions that are refused, not fatal."""
+"""The services of a node: ``~/reset``, ``~/save``, ``~/newest``, and transitions that are refused, not fatal."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class NodeServices:
     def __init__(self, node: ComponentNode) -> None:
         self._node = node
         node.create_service(Trigger, "~/reset", self._reset)
+        node.create_service(Trigger, "~/newest", self._newest)
         if hasattr(node.stage.component, "save"):
             node.create_service(Trigger, "~/save", self._save)
         # rclpy lets a transition that is not possible now raise in the executor, which would end the process.
@@ -58,6 +59,14 @@ class NodeServices:
             return response
         node.worker.request_reset("~/reset was called")
         response.success, response.message = True, "The component forgets what it saw before its next step."
+        return response
+
+    def _newest(self, request: Any, response: Any) -> Any:
+        """A line for each topic that is heard: its name and the stamp [ns] of the last message taken, -1 for none."""
+        node = self._node
+        response.success = node.activity is not None
+        heard = {} if node.activity is None else {each.topic: each.newest_ns for each in node.activity.sources}
+        response.message = "\n".join(f"{topic} {-1 if ns is None else ns}" for topic, ns in heard.items())
         return response
 
     async def _save(self, request: Any, response: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +15,7 @@ import torch
 from ros_attn.control.quadruped_stairs.policy import load
 from ros_attn.control.quadruped_stairs.train import Export, Options, export, learner, task, train
 from ros_attn.control.quadruped_walk import policy as walk_policy
-from ros_attn.errors import RosAttnError
+from ros_attn.errors import CheckpointError, RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
@@ -100,6 +103,51 @@ def test_stages_learn_and_the_last_one_is_exported(trained: Path, tmp_path: Path
     export(Export(trained, tmp_path / "third"))
     third = load(tmp_path / "third")[0].state_dict()
     assert not all(torch.equal(value, kept[name]) for name, value in third.items())
+
+
+def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path, tmp_path: Path) -> None:
+    begin, two = tmp_path / "checkpoint", tmp_path / "two stages"
+    for stage in (1, 2):
+        shutil.copytree(trained / f"stage_{stage}", two / f"stage_{stage}")
+    export(Export(two, begin))
+    teacher, student = state(trained, 1)["algorithm"], state(trained, 2)["algorithm"]["student_state_dict"]
+    for stage, part, expected in (
+        (1, "actor_state_dict", teacher["actor_state_dict"]), (1, "critic_state_dict", teacher["critic_state_dict"]),
+        (2, "teacher_state_dict", teacher["actor_state_dict"]),
+        (3, "actor_state_dict", student), (3, "critic_state_dict", teacher["critic_state_dict"]),
+    ):  # fmt: skip
+        asked = options(tmp_path / "run", stage, begin=str(begin))
+        begun = learner(TaskEnvironment(task(asked), torch.device("cpu")), asked).save()[part]
+        differing = [name for name, value in expected.items() if not torch.equal(value, begun[name])]
+        assert differing == (["distribution.std_param"] if part == "actor_state_dict" and stage == 3 else []), part
+    train(options(tmp_path / "run", 3, begin=str(begin)))
+    export(Export(tmp_path / "run", tmp_path / "next"))
+    assert (tmp_path / "next" / "training.safetensors").is_file()
+
+
+def test_a_stage_begins_on_ground_of_the_level_that_was_reached(trained: Path, tmp_path: Path) -> None:
+    begin = tmp_path / "checkpoint"
+    export(Export(trained, begin))
+    config = json.loads((begin / "config.json").read_text())
+    config["training"]["level"] = 6.6
+    (begin / "config.json").write_text(json.dumps(config))
+    train(replace(options(tmp_path / "run", 1, begin=str(begin)), steps=24, robots=24))
+    assert sorted(set(state(tmp_path / "run", 1)["curriculum"]["levels"])) == [-1, *range(8)]
+
+
+@pytest.mark.parametrize("damage, sentence", [
+    (lambda path: (path / "training.safetensors").unlink(), "has no training.safetensors to go on from"),
+    (lambda path: (path / "training.safetensors").write_bytes(b"no"), "training.safetensors is damaged"),
+])  # fmt: skip
+def test_a_checkpoint_without_what_training_needs_is_refused(
+    trained: Path, tmp_path: Path, damage: Callable[[Path], Any], sentence: str
+) -> None:
+    begin = tmp_path / "checkpoint"
+    export(Export(trained, begin))
+    damage(begin)
+    with pytest.raises(CheckpointError, match=sentence):
+        train(options(tmp_path / "run", 3, begin=str(begin)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_footholds_can_be_left_out_for_comparison(tmp_path: Path) -> None:

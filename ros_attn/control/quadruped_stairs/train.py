@@ -24,6 +24,8 @@ from rsl_rl.algorithms import PPO, Distillation
 
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import ACTION_SCALE, LocomotionMapping
+from ros_attn.control.quadruped_stairs import left_behind
+from ros_attn.control.quadruped_stairs.left_behind import Left
 from ros_attn.control.quadruped_stairs.policy import contract, save
 from ros_attn.control.quadruped_walk import policy as walk_policy
 from ros_attn.control.shipped import checkpoint_folder
@@ -39,6 +41,7 @@ from ros_attn.sim.depth_sense import camera_of
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import LocomotionTask
 from ros_attn.sim.randomisation import CLIMBING
+from ros_attn.sim.terrain_curriculum import TerrainCurriculum
 from ros_attn.sim.velocity_command import CommandRange
 
 Stage = Literal[1, 2, 3]
@@ -51,6 +54,8 @@ TEACHER_LAYERS = (256, 128)
 WALKERS_DEVIATION = 0.4
 """Of the first actions of a teacher that begins as a walker."""
 CRITIC_LAYERS = (256, 128, 128)
+SPREAD = "distribution.std_param"
+_NETWORKS = {"actor": True, "critic": True}
 SEQUENCE = 12
 """Control steps through which the student's errors are traced back in stage 2."""
 
@@ -83,6 +88,9 @@ class Options:
     """of the simulation; 0: all processors."""
     walker: str = "walk_go2"
     """checkpoint of the walker as which stage 1 begins; empty: it learns to walk, too."""
+    begin: str = ""
+    """checkpoint of a climber whose teacher (stages 1, 2), student (3) and critic (1, 3) a stage begins with, on ground
+    of the level that they reached, where --out does not hold the stage before."""
     frames: int = 3
     """observations of joints and IMU that are seen at once."""
     vision: Literal["attention", "pooled", "blind"] = "attention"
@@ -138,24 +146,28 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
     if options.stage == 1:
         groups = {"actor": TEACHER_SEES, "critic": CRITIC_SEES}
         learning = ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
-        if options.walker:
+        if options.begin:
+            left = _of_checkpoint(options.begin)
+            learning.load({"actor_state_dict": left.teacher, "critic_state_dict": left.critic}, _NETWORKS, strict=True)
+        elif options.walker:
             _begin_as_walker(learning, environment, options)
         return learning
+    left = _left(options)
     if options.stage == 2:
         models = {"student": exploring(student, 0.1), "teacher": exploring(teacher | {"class_name": rows}, 1.0)}
         groups = {"student": student_sees(options), "teacher": TEACHER_SEES}
         imitating = distillation(environment, models, groups)
-        imitating.load({"actor_state_dict": _left(options, 1)["actor_state_dict"]}, None, strict=True)
+        imitating.load({"actor_state_dict": left.teacher}, None, strict=True)
         return imitating
     groups = {"actor": student_sees(options), "critic": CRITIC_SEES}
     # An update of the student costs three times its rollout: two epochs, not four.
     learning = ppo(
         environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001, epochs=2
     )
-    of_student = _left(options, 2)["student_state_dict"]
-    of_student["distribution.std_param"] = learning.get_policy().state_dict()["distribution.std_param"]
-    learning.get_policy().load_state_dict(of_student)
-    learning.load(_left(options, 1), {"critic": True}, strict=True)
+    spread = {name: value for name, value in learning.get_policy().state_dict().items() if name == SPREAD}
+    learning.load(
+        {"actor_state_dict": {**left.student, **spread}, "critic_state_dict": left.critic}, _NETWORKS, strict=True
+    )
     return learning
 
 
@@ -196,15 +208,22 @@ def distillation(
         )
 
 
-def _left(options: Options, stage: int) -> dict[str, Any]:
-    """The algorithm's state that a stage has left."""
-    path = folder(options, stage) / STATE
-    if not path.is_file():
+def _left(options: Options) -> Left:
+    """What stage 2 or 3 begins with: of the stages before it in its folder, else of the checkpoint to begin with."""
+    before = {stage: folder(options, stage) for stage in range(1, options.stage)}
+    left = left_behind.of_run(before, _of_checkpoint(options.begin))
+    missing = 1 if not left.teacher else 2 if options.stage == 3 and not left.student else None
+    if missing is not None:
         raise RosAttnError(
-            f"Stage {options.stage} begins with what stage {stage} left, but there is no {path}; "
-            f"run --stage {stage} --out {options.out} first."
+            f"Stage {options.stage} begins with what stage {missing} left, but there is no "
+            f"{before[missing] / STATE}; run --stage {missing} --out {options.out} first, or name a checkpoint with "
+            "--begin."
         )
-    return torch.load(path, weights_only=True)["algorithm"]
+    return left
+
+
+def _of_checkpoint(begin: str) -> Left:
+    return left_behind.load(checkpoint_folder(begin)) if begin else left_behind.NOTHING
 
 
 def train(options: Options) -> Progress:
@@ -216,12 +235,14 @@ def train(options: Options) -> Progress:
         given = getattr(options, name)
         if given is not None and given < least:
             raise RosAttnError(f"--{name} is {given}, but must be at least {least}.")
-    for stage in range(1, options.stage):
-        _left(options, stage)
+    level = _level(options)
     torch.manual_seed(options.seed + rank())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = task(options)
-    assert made.curriculum is not None
+    assert isinstance(made.curriculum, TerrainCurriculum)
+    if level is not None:
+        made.curriculum.spread(level)
+        made.level[:] = made.curriculum.levels
     environment = TaskEnvironment(made, device)
     steps = options.steps or STEPS[options.stage]
     schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, ROLLOUT)
@@ -231,17 +252,25 @@ def train(options: Options) -> Progress:
     return run(learner(environment, options), environment, made.curriculum, schedule, json.dumps(kept, default=str))
 
 
+def _level(options: Options) -> float | None:
+    """The level that was reached by what a stage begins with; None where nobody climbs yet."""
+    if options.stage > 1:
+        return _left(options).level
+    return _of_checkpoint(options.begin).level if options.begin else None
+
+
 def export(options: Export) -> None:
-    """Write the student of a run, finished or not, as a checkpoint with its ONNX file.
+    """Write the student of a run, finished or not, as a checkpoint with its ONNX file and what training goes on with.
 
     Raises RosAttnError where the run has none, CheckpointError as :func:`.policy.save` does.
     """
     stages = [stage for stage in (3, 2) if (options.run / f"stage_{stage}" / STATE).is_file()]
     if not stages:
         raise RosAttnError(f"{options.run} holds no student; name the --out of a training of stage 2 or 3.")
-    state = torch.load(options.run / f"stage_{stages[0]}" / STATE, weights_only=True)
-    asked, weights = json.loads(state["options"]), state["algorithm"]
-    trained = StairStudent.of_training(weights["actor_state_dict" if stages[0] == 3 else "student_state_dict"])
+    asked = json.loads(torch.load(options.run / f"stage_{stages[0]}" / STATE, weights_only=True)["options"])
+    folders = {stage: options.run / f"stage_{stage}" for stage in (1, 2, 3)}
+    left = left_behind.of_run(folders, _of_checkpoint(asked["begin"]))
+    trained = StairStudent.of_training(left.student)
     commands = CommandRange()
     ranges = {name: list(getattr(commands, name)) for name in ("forward", "left", "turn")}
     robot = GO2_LIKE.contract() | {"frames": asked["frames"], "action_scale": ACTION_SCALE, "name": GO2_LIKE.name}
@@ -255,7 +284,9 @@ def export(options: Export) -> None:
             progress = torch.load(path, weights_only=True)["progress"]
             steps[f"stage {stage}"] = {"control_steps": progress["steps"], "seconds": round(progress["seconds"])}
     training = asked | {
-        "stages": steps, "simulation": f"MuJoCo {version('mujoco')}", "randomisation": CLIMBING.strip().splitlines(),
+        "stages": steps, "level": left.level, "simulation": f"MuJoCo {version('mujoco')}",
+        "randomisation": CLIMBING.strip().splitlines(),
         "terms": "own simulation; no data of others",
     }  # fmt: skip
     save(trained, options.out, contract(robot, ranges, seen), training, options.overwrite)
+    left_behind.save(left, options.out)
