@@ -80,10 +80,12 @@ class Peer:
         return self._ask("newest")
 
     @staticmethod
-    def has_taken(answer: Trigger.Response, stamps: Mapping[str, int]) -> bool:
+    def has_taken(answer: Trigger.Response | None, stamps: Mapping[str, int]) -> bool:
         """Whether messages of these ``stamps`` [ns] by topic, or later ones, were taken of the topics that it hears."""
+        if answer is None or not answer.success:
+            return False
         taken = dict(line.rsplit(" ", 1) for line in answer.message.splitlines())
-        return answer.success and all(int(taken[topic]) >= ns for topic, ns in stamps.items() if topic in taken)
+        return all(int(taken[topic]) >= ns for topic, ns in stamps.items() if topic in taken)
 
     def reset(self) -> list[Future]:
         """Call ``~/reset``."""

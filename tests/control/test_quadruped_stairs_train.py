@@ -111,11 +111,12 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
         shutil.copytree(trained / f"stage_{stage}", two / f"stage_{stage}")
     export(Export(two, begin))
     teacher, student = state(trained, 1)["algorithm"], state(trained, 2)["algorithm"]["student_state_dict"]
-    for stage, part, expected in (
+    cases: tuple[tuple[Literal[1, 2, 3], str, dict[str, Any]], ...] = (
         (1, "actor_state_dict", teacher["actor_state_dict"]), (1, "critic_state_dict", teacher["critic_state_dict"]),
         (2, "teacher_state_dict", teacher["actor_state_dict"]),
         (3, "actor_state_dict", student), (3, "critic_state_dict", teacher["critic_state_dict"]),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for stage, part, expected in cases:
         asked = options(tmp_path / "run", stage, begin=str(begin))
         begun = learner(TaskEnvironment(task(asked), torch.device("cpu")), asked).save()[part]
         differing = [name for name, value in expected.items() if not torch.equal(value, begun[name])]

@@ -40,6 +40,7 @@ SERVICES = (
     (DescribeParameters, "describe_parameters"),
     (Trigger, "reset"),
     (Trigger, "save"),
+    (Trigger, "newest"),
 )
 
 

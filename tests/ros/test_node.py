@@ -260,7 +260,10 @@ def test_arguments_rclpy_does_not_take(host: Host) -> None:
 def test_reset_and_save(driver: Driver, node: Start, bench: Bench, tmp_path: Path) -> None:
     node(SCALE)
     bench.connected().step()
-    assert bench.step().frame_id == "step 2"
+    stepped = bench.step()
+    assert stepped.frame_id == "step 2"
+    answered, newest = driver.trigger(f"{NODE}/newest")
+    assert answered and f" {stepped.stamp_ns}" in newest and newest.startswith("/")
     assert driver.set(NODE, save_path=str(tmp_path / "map")) == [(True, "")]
     assert driver.trigger(f"{NODE}/save") == (True, f"Saved to {tmp_path / 'map'}.")
     assert (tmp_path / "map").read_text() == "2 steps"
@@ -272,6 +275,7 @@ def test_reset_and_save(driver: Driver, node: Start, bench: Bench, tmp_path: Pat
     )  # fmt: skip
     assert driver.change(NODE, Transition.TRANSITION_DEACTIVATE)
     assert driver.trigger(f"{NODE}/reset") == (False, "The node is inactive: there is nothing to reset.")
+    assert driver.trigger(f"{NODE}/newest") == (False, "")
 
 
 def test_diagnostics_and_latency(driver: Driver, node: Start, bench: Bench) -> None:

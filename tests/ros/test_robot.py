@@ -176,8 +176,6 @@ def in_order(values: list[Any], topics: list[str], start_ns: int) -> tuple[list[
     return contents, np.array([value.position for _, topic, value in table if topic == "/joint_states"])
 
 
-# On starved cores about one run in ten differs: the gate may hold a command later than its acknowledgement says.
-@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 def test_lock_step_gives_the_bytes_of_the_closed_loop(
     order: int, driver: Driver, node_process: Callable[..., NodeProcess], tmp_path: Path
