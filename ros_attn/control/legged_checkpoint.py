@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -72,6 +73,8 @@ def write_onnx(
     agreed: Mapping[str, Any], path: Path,
 ) -> None:  # fmt: skip
     """Write ``network`` as ONNX for any number of robots along the first axes, the contract in the metadata."""
+    # It tells whoever exports that torchvision, which nothing here uses, is not installed.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     robots = torch.export.Dim("robots", min=1, max=4096)
     with warnings.catch_warnings():
         # About deprecations inside torch itself.
