@@ -121,15 +121,64 @@ def simulation_speed() -> str:
     return _table(("what", "control steps/s: median (range)"), rows, results)
 
 
-def quadruped_stairs() -> str:
-    """Success by slope of every policy tried."""
-    results = _load("quadruped_stairs")
-    rows = []
+def _stairs_rows(results: dict[str, Any], noise: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows of each policy by slope, of one size of the depth noise."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, policy in results["policies"].items():
         for key, row in policy["rows"].items():
-            ends = ", ".join(f"{end} {count}" for end, count in row["ends"].items() if count and end != "succeeded")
-            rows.append((name, key, _rate(row["success"]), f"{row['treads']:.1f}", ends))
-    return _table(("policy", "stairs", "success", "treads reached of 12", "ended otherwise"), rows, results)
+            slope, of_noise = key.split(" deg, noise ")
+            if of_noise == noise:
+                found.setdefault(name, {})[slope] = row
+    return found
+
+
+def quadruped_stairs() -> str:
+    """Success and treads reached by slope, a column for each policy."""
+    results = _load("quadruped_stairs")
+    policies = _stairs_rows(results, "1")
+    slopes = sorted({slope for rows in policies.values() for slope in rows}, key=float)
+
+    def cell(row: dict[str, Any] | None) -> str:
+        return "" if row is None else f"{_rate(row['success'])}; {row['treads']:.1f}"
+
+    rows = [(f"{slope}°", *(cell(policy.get(slope)) for policy in policies.values())) for slope in slopes]
+    return _table(("slope", *policies), rows, results)
+
+
+def quadruped_stairs_noise() -> str:
+    """Success of the students by slope and size of the depth noise."""
+    results = _load("quadruped_stairs")
+    sizes = sorted(
+        {key.split("noise ")[1] for each in results["policies"].values() if each["kind"] == "student"
+         for key in each["rows"]}, key=float,
+    )  # fmt: skip
+    students = [name for name, each in results["policies"].items() if each["kind"] == "student"]
+    rows = []
+    for name in students:
+        by_size = {size: _stairs_rows(results, size).get(name, {}) for size in sizes}
+        slopes = [slope for slope in by_size.get("1", {}) if sum(slope in rows for rows in by_size.values()) > 1]
+        for slope in slopes:
+            found = [by_size[size].get(slope) for size in sizes]
+            rows.append((name, f"{slope}°", *("" if row is None else _rate(row["success"]) for row in found)))
+    return _table(("student", "slope", *(f"noise {float(size):.0%}" for size in sizes)), rows, results)
+
+
+def quadruped_stairs_curve() -> str:
+    """How a training of the climber went, stage by stage: level of the ground, and success by slope in training."""
+    results = _load("quadruped_stairs_curves")
+    slopes = ("15", "20", "25", "30", "37", "45", "55")
+    rows = []
+    for stage, curve in results["curves"].items():
+        for each in curve:
+            by_slope = (each.get(f"success {slope}") for slope in slopes)
+            rows.append((
+                stage, f"{each['steps'] / 1e6:.1f} M", f"{each['seconds'] / 60:.0f} min", f"{each['level']:.1f}",
+                *("" if rate is None else f"{rate:.2f}" for rate in by_slope),
+                f"{each['behavior']:.3f}" if "behavior" in each else "",
+            ))  # fmt: skip
+    head = ("stage", "control steps", "wall time", "mean level of 14", *(f"up to {slope}°" for slope in slopes),
+            "imitation error")  # fmt: skip
+    return _table(head, rows, results)
 
 
 def quadruped_depth_faults() -> str:

@@ -34,7 +34,7 @@ def _thin(row: dict[str, Any]) -> dict[str, Any]:
         kind, _, what = name.partition("/")
         if kind == "reward":
             found[what] = round(CONTROL_HZ * value, 3)
-        elif kind == "curriculum" or name == "falls a minute":
+        elif kind == "curriculum" or name in ("falls a minute", "loss/behavior"):
             found[what or name] = round(value, 3)
     return found
 
