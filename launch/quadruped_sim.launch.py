@@ -1,6 +1,7 @@
-"""A simulated quadruped, its safety gate and its walking policy: three processes on the simulator's clock.
+"""A simulated quadruped, its safety gate and its policy: three processes on the simulator's clock.
 
-    ros2 launch ros_attn quadruped_sim.launch.py checkpoint:=walk_0 terrain:=stairs:20 step:=real
+    ros2 launch ros_attn quadruped_sim.launch.py terrain:=rough:0.03
+    ros2 launch ros_attn quadruped_sim.launch.py policy:=quadruped_stairs terrain:=hollow:30
 
 Drive it with cmd_vel. When the simulator ends, so does the launch.
 """
@@ -15,13 +16,19 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch_ros.actions import Node
 
 HERE = Path(__file__).parent
-COMPONENTS = ("safety_gate", "quadruped_walk")
+CHECKPOINTS = {"quadruped_walk": "walk_go2", "quadruped_stairs": "stairs_go2"}
+"""The policies, and those of the package's checkpoints that they run."""
 
 
 def processes(context: LaunchContext) -> list[Action]:
     """The simulator, and the nodes as on the robot but for their clock."""
     given = context.launch_configurations
-    flags = [f"--{name}" for name in ("randomise", "noise", "camera") if given[name] == "true"]
+    policy = given["policy"]
+    checkpoint = given["checkpoint"] or CHECKPOINTS[policy]
+    asked = {name for name in ("randomise", "noise", "camera") if given[name] == "true"}
+    if policy == "quadruped_stairs":
+        asked.add("camera")
+    flags = [f"--{name}" for name in ("randomise", "noise", "camera") if name in asked]
     seconds = ["--seconds", given["seconds"]] if given["seconds"] else []
     robot = Node(
         executable=given["python"],
@@ -39,7 +46,7 @@ def processes(context: LaunchContext) -> list[Action]:
         "params_file": "",
         "remappings": "",
         "autostart": "true",
-        "parameters": f"checkpoint:={shlex.quote(given['checkpoint'])}",
+        "parameters": f"checkpoint:={shlex.quote(checkpoint)}",
         "use_sim_time": "true",
         # In lock step a message that is lost would be waited for.
         "qos": "lossless" if given["step"] == "lock" else "default",
@@ -50,7 +57,7 @@ def processes(context: LaunchContext) -> list[Action]:
                 str(HERE / "component.launch.py"), launch_arguments={**arguments, "component": name}.items()
             )
         ])
-        for name in COMPONENTS
+        for name in ("safety_gate", policy)
     ]  # fmt: skip
     return [*nodes, robot]
 
@@ -59,8 +66,12 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         IncludeLaunchDescription(str(HERE / "environment.launch.py")),
         DeclareLaunchArgument(
-            "checkpoint", default_value="walk_go2",
-            description="checkpoint directory of the walking policy, or the name of one in the package",
+            "policy", default_value="quadruped_walk", choices=["quadruped_walk", "quadruped_stairs"],
+            description="walks by velocity commands, or climbs by a depth camera, which the robot then has",
+        ),
+        DeclareLaunchArgument(
+            "checkpoint", default_value="",
+            description="checkpoint directory of the policy, or the name of one in the package; empty: the package's",
         ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the three nodes"),
         DeclareLaunchArgument(

@@ -20,6 +20,7 @@ LENIENT, STRICT_FROM_LEVEL = 0.2, 5.0
 """Penalties count so little while the mean level is 1 and below, and all of their weights from that one on."""
 SLOPE_BUCKETS_DEG = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 37.0, 45.0, 55.0)
 """Upper ends; slope 0 is what has no stairs."""
+REHEARSED = 0.3
 _FORGET = 0.01
 
 
@@ -30,8 +31,9 @@ class TerrainCurriculum:
     ended before ``TOO_NEAR`` of the way. Beyond the last level: a random one, all alike (arXiv 2606.25765). Robots
     begin on levels 0 to ``first``; the first ``walkers`` of them have ground without a goal throughout.
 
-    An episode counts only when it was on ground of the robot's level: after a run went on, or where whoever made the
-    task began elsewhere, robots go to their levels with their next episode.
+    ``REHEARSED`` of the episodes are on a random level up to the robot's, lest it forget what it learnt there; they change
+    no level. Nor do those after a run went on, or where whoever made the task began elsewhere: robots go to their levels
+    with their next episode.
     """
 
     def __init__(self, robots: int, walkers: int = 0, first: int = 2) -> None:
@@ -79,7 +81,11 @@ class TerrainCurriculum:
         ended = np.flatnonzero(task.end)
         if not len(ended):
             return
-        counted = ended[(task.level[ended] == self.levels[ended]) & (self.levels[ended] != NO_GOAL)]
+        climbed = ended[self.levels[ended] != NO_GOAL]
+        self._count(
+            np.searchsorted((0.0, *SLOPE_BUCKETS_DEG), task.slope_deg[climbed]), task.end[climbed] == End.SUCCEEDED
+        )
+        counted = climbed[task.level[climbed] == self.levels[climbed]]
         end, share = task.end[counted], Climb.share(task)[counted]
         succeeded = end == End.SUCCEEDED
         up = succeeded | ((end == End.TIME) & (share >= FAR_ENOUGH))
@@ -88,8 +94,9 @@ class TerrainCurriculum:
         beyond = levels > TOP
         levels[beyond] = task.rng.integers(0, TOP + 1, np.count_nonzero(beyond))
         self.levels[counted] = levels
-        self._count(np.searchsorted((0.0, *SLOPE_BUCKETS_DEG), task.slope_deg[counted]), succeeded)
         task.level[ended] = self.levels[ended]
+        rehearsing = climbed[task.rng.random(len(climbed)) < REHEARSED]
+        task.level[rehearsing] = task.rng.integers(0, self.levels[rehearsing] + 1)
 
     def _count(self, buckets: NDArray[np.intp], succeeded: NDArray[np.bool_]) -> None:
         buckets = np.minimum(buckets, len(SLOPE_BUCKETS_DEG))

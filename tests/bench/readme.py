@@ -23,8 +23,12 @@ from tests.bench.kernel_tables import (
     kernels_tanh,
 )
 from tests.bench.quadruped_tables import (
+    quadruped_depth_faults,
     quadruped_faults,
     quadruped_paired,
+    quadruped_stairs,
+    quadruped_stairs_curve,
+    quadruped_stairs_noise,
     quadruped_walk,
     quadruped_walk_curve,
     simulation_speed,
@@ -139,7 +143,19 @@ PAGES: dict[str, Tables] = {
     },
     "ros_attn/perception/infrared_visible_fusion/weights/fast/README.md": {"fusion_weather": fusion_weather},
     "docs/quadruped.md": {
-        table.__name__: table for table in (quadruped_walk, quadruped_paired, quadruped_faults, simulation_speed)
+        table.__name__: table
+        for table in (
+            quadruped_walk,
+            quadruped_paired,
+            quadruped_faults,
+            simulation_speed,
+            quadruped_stairs,
+            quadruped_stairs_noise,
+            quadruped_depth_faults,
+        )
+    },
+    "ros_attn/control/quadruped_stairs/weights/stairs_go2/README.md": {
+        table.__name__: table for table in (quadruped_stairs, quadruped_stairs_curve)
     },
     "ros_attn/control/quadruped_walk/weights/walk_go2/README.md": {
         table.__name__: table for table in (quadruped_walk, quadruped_walk_curve)

@@ -20,6 +20,7 @@ import yaml
 from ros_attn import params as parameters
 from ros_attn import registry
 from ros_attn.cli import main
+from ros_attn.control.shipped import shipped
 from ros_attn.perception.infrared_visible_fusion.component import FusionParams, InfraredVisibleFusion
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -138,13 +139,24 @@ def test_quadruped_arguments_are_options_and_components() -> None:
 
     file = "quadruped_sim.launch.py"
     arguments, options = declared(file), {each.name: each for each in fields(robot.Options)}
-    taken = set(arguments) - {"checkpoint", "namespace"}
+    taken = set(arguments) - {"policy", "checkpoint", "namespace"}
     assert taken <= set(options)
     assert {f"--{name}" for name in ("terrain", "step", "seed", "seconds")} <= strings(file)
     choices = get_args(get_type_hints(robot.Options)["step"])
     assert tuple(ast.literal_eval(arguments["step"]["choices"])) == choices
-    for name in ("safety_gate", "quadruped_walk"):
+    policies = ast.literal_eval(arguments["policy"]["choices"])
+    for name in ("safety_gate", *policies):
         assert name in strings(file) and "checkpoint" in parameters.fields_of(registry.find(name).Params)
+
+
+def test_quadruped_policies_have_checkpoints_in_the_package() -> None:
+    tree = ast.parse((LAUNCH / "quadruped_sim.launch.py").read_text())
+    [named] = [
+        ast.literal_eval(each.value) for each in tree.body
+        if isinstance(each, ast.Assign) and getattr(each.targets[0], "id", "") == "CHECKPOINTS"
+    ]  # fmt: skip
+    assert list(named) == ast.literal_eval(declared("quadruped_sim.launch.py")["policy"]["choices"])
+    assert set(named.values()) <= set(shipped())
 
 
 def test_parameter_files_are_as_generated() -> None:
@@ -325,6 +337,15 @@ def test_quadruped_is_three_processes_on_one_clock(step: str, qos: str, tmp_path
     for each in by_name.values():
         found = ros_parameters(each)
         assert (found["use_sim_time"], found["qos"], found["checkpoint"]) == (True, qos, "a walk")
+
+
+@LAUNCH_ROS
+def test_a_climber_has_a_camera_and_its_own_checkpoint(tmp_path: Path) -> None:
+    records = started(tmp_path, ("quadruped_sim.launch.py", {"policy": "quadruped_stairs"}))
+    by_name = {each["words"][3] if each["words"][2] == "node" else "robot": each for each in records}
+    assert {"robot"} <= set(by_name) <= {"robot", "safety_gate", "quadruped_stairs"}
+    assert "--camera" in by_name.pop("robot")["words"]
+    assert {ros_parameters(each)["checkpoint"] for each in by_name.values()} <= {"stairs_go2"}
 
 
 @LAUNCH_ROS

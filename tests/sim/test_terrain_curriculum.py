@@ -31,12 +31,12 @@ def curriculum_of(task: LocomotionTask) -> TerrainCurriculum:
 
 
 def ended(task: LocomotionTask, robot: int, end: End, share: float) -> int:
-    """The level after an episode of ``robot`` ended so, with ``share`` of the way done."""
+    """The robot's level after an episode of it ended so, with ``share`` of the way done."""
     task.end[:] = End.NOT
     task.end[robot] = end
     task.world.qpos[robot, 0] = share * np.nan_to_num(task.terrain.landing[robot, 0], posinf=5.0)
     task.curriculum.after(task, {})  # type: ignore[union-attr]
-    return int(task.level[robot])
+    return int(curriculum_of(task).levels[robot])
 
 
 def at(task: LocomotionTask, robot: int, level: int) -> None:
@@ -82,7 +82,21 @@ def test_walkers_keep_to_level_ground(task: LocomotionTask) -> None:
     assert curriculum_of(task).figures()["level"] == pytest.approx(task.level[2:].mean())
 
 
-def test_task_changes_the_ground_with_the_level(task: LocomotionTask) -> None:
+def test_three_in_ten_episodes_rehearse_lower_levels_and_change_none(task: LocomotionTask) -> None:
+    grounds, levels = [], []
+    for _ in range(1000):
+        at(task, 5, 9)
+        ended(task, 5, End.FELL, 0.6)
+        grounds.append(int(task.level[5]))
+        if grounds[-1] < 9:
+            levels.append(ended(task, 5, End.FELL, 0.0))
+    assert set(grounds) == set(range(10)) and set(levels) == {9}
+    # 0.3 of them on one of ten levels, the robot's own included.
+    assert np.mean(np.array(grounds) < 9) == pytest.approx(0.27, abs=0.05)
+
+
+def test_task_changes_the_ground_with_the_level(task: LocomotionTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ros_attn.sim.terrain_curriculum.REHEARSED", 0.0)
     at(task, 5, 12)
     task.episode_steps = 2
     zeros = np.zeros((20, 12))
@@ -127,7 +141,7 @@ def test_a_run_goes_on_at_its_levels(task: LocomotionTask) -> None:
     assert curriculum_of(again).figures() == curriculum.figures()
     # what was begun before the restoring counts for nothing; then each robot is where it was
     assert again.level[5] == 2
-    assert ended(again, 5, End.FELL, 0.0) == task.level[5] == 7
+    assert ended(again, 5, End.FELL, 0.0) == curriculum.levels[5] == 7
     assert ended(again, 5, End.SUCCEEDED, 1.0) == 8
     with pytest.raises(ValueError, match="of 20 robots and the task has 4"):
         TerrainCurriculum(4).restore(state)

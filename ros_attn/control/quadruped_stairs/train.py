@@ -56,8 +56,9 @@ WALKERS_DEVIATION = 0.4
 CRITIC_LAYERS = (256, 128, 128)
 SPREAD = "distribution.std_param"
 _NETWORKS = {"actor": True, "critic": True}
-SEQUENCE = 12
-"""Control steps through which the student's errors are traced back in stage 2."""
+IMITATED, IMITATED_TIMES = 48, 3
+"""Control steps between two updates of stage 2, through all of which errors are traced back: hind legs step where
+treads were seen a second ago. Each is learnt from so many times."""
 
 
 @dataclass(frozen=True)
@@ -196,11 +197,11 @@ def distillation(
     """rsl_rl's distillation of the ``teacher`` among ``models`` into the ``student``, by the student's own rollouts."""
     config = {
         "algorithm": {
-            "class_name": "Distillation", "num_learning_epochs": 1, "gradient_length": SEQUENCE, "learning_rate": 5e-4,
-            "max_grad_norm": 1.0, "loss_type": "mse",
+            "class_name": "Distillation", "num_learning_epochs": IMITATED_TIMES, "gradient_length": IMITATED,
+            "learning_rate": 1e-3, "max_grad_norm": 1.0, "loss_type": "mse",
         },
         **models, "obs_groups": {name: list(names) for name, names in groups.items()},
-        "num_steps_per_env": ROLLOUT, "multi_gpu": processes(),
+        "num_steps_per_env": IMITATED, "multi_gpu": processes(),
     }  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()):
         return Distillation.construct_algorithm(
@@ -245,7 +246,8 @@ def train(options: Options) -> Progress:
         made.level[:] = made.curriculum.levels
     environment = TaskEnvironment(made, device)
     steps = options.steps or STEPS[options.stage]
-    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, ROLLOUT)
+    rollout = IMITATED if options.stage == 2 else ROLLOUT
+    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, rollout)
     kept = {
         key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
     }
