@@ -31,9 +31,9 @@ class TerrainCurriculum:
     ended before ``TOO_NEAR`` of the way. Beyond the last level: a random one, all alike (arXiv 2606.25765). Robots
     begin on levels 0 to ``first``; the first ``walkers`` of them have ground without a goal throughout.
 
-    ``REHEARSED`` of the episodes are on a random level up to the robot's, lest it forget what it learnt there; they change
-    no level. Nor do those after a run went on, or where whoever made the task began elsewhere: robots go to their levels
-    with their next episode.
+    ``REHEARSED`` of the episodes are on a random level up to the robot's, lest it forget what it learnt there; they
+    change no level. Nor do those after a run went on, or where whoever made the task began elsewhere: robots go to
+    their levels with their next episode.
     """
 
     def __init__(self, robots: int, walkers: int = 0, first: int = 2) -> None:
