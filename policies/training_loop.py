@@ -38,12 +38,23 @@ class Curriculum(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how often the state is kept."""
+    """How long, how often the state is kept, and, where ``rates`` are given, the learning rate.
+
+    It falls evenly from the first of the two to the second; else it is the algorithm's own.
+    """
 
     out: Path
     environment_steps: int
     save_every_s: float = 60.0
     rollout: int = 24
+    rates: tuple[float, float] | None = None
+
+    def rate(self, steps: int) -> float | None:
+        """The learning rate after so many steps."""
+        if self.rates is None:
+            return None
+        first, last = self.rates
+        return first + (last - first) * min(1.0, steps / self.environment_steps)
 
 
 @dataclass
@@ -104,6 +115,10 @@ def run(
                 progress.add({**terms, "reward/all": float(rewards.mean())}, share=0.01)
                 progress.add({"falls a minute": extras["fallen"] / environment.num_envs * 50 * 60}, share=0.01)
             algorithm.compute_returns(observations)
+        if (rate := schedule.rate(progress.steps)) is not None:
+            algorithm.learning_rate = rate
+            for group in algorithm.optimizer.param_groups:
+                group["lr"] = rate
         losses = algorithm.update()
         progress.steps += schedule.rollout * together
         progress.seconds = before + time.monotonic() - began

@@ -76,6 +76,15 @@ def test_the_student_is_taught_by_the_teacher_of_stage_1(trained: Path) -> None:
         assert torch.equal(taught[name], value), name
 
 
+def test_the_rate_of_imitation_falls(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "stage_1", tmp_path / "stage_1")
+    updates = 4
+    train(replace(options(tmp_path, 2), steps=updates * 48 * 8))
+    [group] = state(tmp_path, 2)["algorithm"]["optimizer_state_dict"]["param_groups"]
+    # Before the last of four updates three quarters were done.
+    assert group["lr"] == pytest.approx(1e-3 - 0.75 * 9e-4) == state(tmp_path, 2)["learning_rate"]
+
+
 def test_stage_3_begins_as_the_student_with_the_teachers_critic(trained: Path) -> None:
     asked = options(trained, 3)
     environment = TaskEnvironment(task(asked), torch.device("cpu"))

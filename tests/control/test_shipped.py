@@ -10,9 +10,10 @@ from ros_attn.errors import CheckpointError
 from ros_attn.sim.go2_like import GO2_LIKE
 
 
-def test_the_walker_comes_with_the_package() -> None:
-    folder = checkpoint_folder("walk_go2")
-    assert folder == shipped()["walk_go2"]
+@pytest.mark.parametrize("name", ["walk_go2", "stairs_go2"])
+def test_policies_come_with_the_package(name: str) -> None:
+    folder = checkpoint_folder(name)
+    assert folder == shipped()[name]
     assert JointContract.read(folder).joints == GO2_LIKE.joints
     assert (folder / "README.md").is_file()
     assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6

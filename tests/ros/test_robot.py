@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from ros_attn.control.locomotion import LocomotionMapping
 from ros_attn.control.quadruped_walk.component import QuadrupedWalk, WalkParams
 from ros_attn.control.quadruped_walk.policy import contract
 from ros_attn.control.safety_gate.component import SafetyGate, SafetyGateParams
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.graph import Graph, Stage
 from ros_attn.hosts.sim import ClosedLoop
 from ros_attn.hosts.sim_robot import SimulatedRobot
@@ -49,8 +49,6 @@ TOPICS: dict[str, type[Value]] = {
 }  # fmt: skip
 TICKS = 240
 """Of the gate, and twice as many of the sensors."""
-WEIGHTS = Path(str(files("ros_attn.control.quadruped_walk"))) / "weights"
-SHIPPED = sorted(each for each in WEIGHTS.iterdir() if each.is_dir()) if WEIGHTS.is_dir() else []
 
 
 def saved(path: Path, size: float) -> Path:
@@ -71,8 +69,8 @@ def saved(path: Path, size: float) -> Path:
 class Team:
     """Robot, gate and policy as processes."""
 
-    def __init__(self, node_process: Callable[..., NodeProcess], path: Path) -> None:
-        self._start, self._path = node_process, path
+    def __init__(self, node_process: Callable[..., NodeProcess], path: Path, policy: str = "quadruped_walk") -> None:
+        self._start, self._path, self._policy = node_process, path, policy
         self.processes: dict[str, NodeProcess] = {}
 
     def component(self, name: str, *parameters: str) -> None:
@@ -82,7 +80,7 @@ class Team:
         self.processes[name] = self._start(name, "--torch-threads", "1", "--ros-args", *given)
 
     def both(self, *of_policy: str, order: int = 1) -> None:
-        for name, parameters in [("quadruped_walk", of_policy), ("safety_gate", ())][::order]:
+        for name, parameters in [(self._policy, of_policy), ("safety_gate", ())][::order]:
             self.component(name, "qos:=lossless", *parameters)
 
     def robot(self, *args: str) -> NodeProcess:
@@ -389,19 +387,30 @@ def test_alone_it_says_what_it_waits_for_and_ends_in_a_sentence(
 # -- walking --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not SHIPPED, reason=f"no trained checkpoint lies in {WEIGHTS}; train one to run this")
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_policy_walks(path: Path, driver: Driver, node_process: Callable[..., NodeProcess]) -> None:
-    """0.5 m/s for 6 s, the first 1.5 s of which it takes to stand."""
+def place_after(team: Team, driver: Driver, *of_robot: str) -> np.ndarray:
+    """Where the robot ends that is asked for 0.5 m/s ahead; the first 1.5 s it takes to stand."""
     truth = driver.listener("/robot/truth", Odometry, RELIABLE)
     clock, speaker = clock_of(driver), driver.publisher("/cmd_vel", Twist, RELIABLE)
-    team = Team(node_process, path)
     team.both()
-    robot = team.robot("--seconds", "6")
+    robot = team.robot(*of_robot)
     while robot.process.poll() is None:
         due_ns = clock[-1] + 50 * MS if clock else 0
         driver.wait(lambda ns=due_ns: robot.process.poll() is not None or (clock and clock[-1] >= ns), "time going on")
         speaker.send(Twist(0, np.array([0.5, 0.0, 0.0]), np.zeros(3)))
     team.ended()
-    place = truth.values[-1].position
+    return truth.values[-1].position
+
+
+def test_the_shipped_policy_walks(driver: Driver, node_process: Callable[..., NodeProcess]) -> None:
+    team = Team(node_process, checkpoint_folder("walk_go2"))
+    place = place_after(team, driver, "--seconds", "6")
     assert 1.2 < place[0] < 3.2 and abs(place[1]) < 0.5 and place[2] > 0.2
+
+
+def test_the_shipped_climber_climbs(driver: Driver, node_process: Callable[..., NodeProcess]) -> None:
+    """Hollow stairs of 20 degrees, by depth images: after 7 s it is on a tread, upright, well above the floor."""
+    team = Team(node_process, checkpoint_folder("stairs_go2"), "quadruped_stairs")
+    place = place_after(team, driver, "--seconds", "7", "--camera", "--terrain", "hollow:20")
+    assert place[0] > 2.0 and abs(place[1]) < 0.5
+    # The stairs begin at 1 m and rise by tan(20 degrees); the base is a quarter of a metre above its feet.
+    assert place[2] > 0.2 + np.tan(np.deg2rad(20)) * (place[0] - 1.3)

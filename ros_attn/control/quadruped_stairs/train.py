@@ -46,8 +46,8 @@ from ros_attn.sim.velocity_command import CommandRange
 
 Stage = Literal[1, 2, 3]
 
-STEPS = {1: 60_000_000, 2: 6_000_000, 3: 20_000_000}
-ROBOTS = {1: 512, 2: 192, 3: 192}
+STEPS = {1: 30_000_000, 2: 9_000_000, 3: 20_000_000}
+ROBOTS = {1: 512, 2: 128, 3: 192}
 TEACHER_SEES = ("policy", "heights", "waypoint")
 CRITIC_SEES = ("privileged", "heights", "waypoint")
 TEACHER_LAYERS = (256, 128)
@@ -59,6 +59,8 @@ _NETWORKS = {"actor": True, "critic": True}
 IMITATED, IMITATED_TIMES = 48, 3
 """Control steps between two updates of stage 2, through all of which errors are traced back: hind legs step where
 treads were seen a second ago. Each is learnt from so many times."""
+IMITATION_RATES = 1e-3, 1e-4
+"""Learning rates at the beginning and the end of stage 2."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ class Options:
     out: Path = Path("runs/quadruped_stairs")
     """each stage is kept in a folder of its own there, and begins with what the one before left."""
     steps: int | None = None
-    """control steps of all robots together; by stage 60, 6 and 20 millions."""
+    """control steps of all robots together; by stage 30, 9 and 20 millions."""
     robots: int | None = None
-    """how many are simulated side by side; by stage 512, 192 and 192."""
+    """how many are simulated side by side; by stage 512, 128 and 192."""
     threads: int = 0
     """of the simulation; 0: all processors."""
     walker: str = "walk_go2"
@@ -198,7 +200,7 @@ def distillation(
     config = {
         "algorithm": {
             "class_name": "Distillation", "num_learning_epochs": IMITATED_TIMES, "gradient_length": IMITATED,
-            "learning_rate": 1e-3, "max_grad_norm": 1.0, "loss_type": "mse",
+            "learning_rate": IMITATION_RATES[0], "max_grad_norm": 1.0, "loss_type": "mse",
         },
         **models, "obs_groups": {name: list(names) for name, names in groups.items()},
         "num_steps_per_env": IMITATED, "multi_gpu": processes(),
@@ -246,8 +248,8 @@ def train(options: Options) -> Progress:
         made.level[:] = made.curriculum.levels
     environment = TaskEnvironment(made, device)
     steps = options.steps or STEPS[options.stage]
-    rollout = IMITATED if options.stage == 2 else ROLLOUT
-    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, rollout)
+    rollout, rates = (IMITATED, IMITATION_RATES) if options.stage == 2 else (ROLLOUT, None)
+    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, rollout, rates)
     kept = {
         key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
     }
