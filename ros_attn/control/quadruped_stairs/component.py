@@ -34,7 +34,7 @@ BLIND_SPEED = 0.3
 class StairsParams:
     """Parameters of quadruped_stairs."""
 
-    checkpoint: str = param("", "checkpoint directory of the policy; must be given")
+    checkpoint: str = param("stairs_go2", "checkpoint directory of the policy, or the name of one in the package")
     robot: str = param(
         "", "checkpoint directory whose contract.json describes the robot that is there, such as the safety gate's; "
         "a policy for another robot is refused; empty: not compared",
