@@ -230,7 +230,10 @@ class RobotHost:
 
     def _rehearse(self) -> None:
         """Let time pass over the resting robot until gate, policy and subscribers hear what they must; then begin."""
-        readings = {name: value for name, value in self.robot.sense().items() if name in ("joint_states", "imu")}
+        sensed = self.robot.sense()
+        readings = {name: value for name, value in sensed.items() if name in ("joint_states", "imu")}
+        # Latched, and sensed this one time only: a policy that sees needs it before it asks for anything.
+        self._publish({name: value for name, value in sensed.items() if name == "depth/camera_info"})
         readings["~/truth"] = self.robot.state().truth
         said, said_s = "", time.monotonic()
         passed_s = said_s

@@ -203,9 +203,9 @@ def refusal(path: Path, **params: Any) -> str:
     return str(raised.value)
 
 
-def test_checkpoint_must_be_given() -> None:
+def test_a_checkpoint_must_be_named() -> None:
     with pytest.raises(ParameterError, match="quadruped_stairs: checkpoint is empty"):
-        QuadrupedStairs().configure()
+        QuadrupedStairs(params=StairsParams(checkpoint="")).configure()
 
 
 def test_another_robots_contract_is_refused_with_all_differences(saved: Path, tmp_path: Path) -> None:
