@@ -7,6 +7,7 @@ import numpy as np
 from ros_attn.sim.climb import Climb
 from ros_attn.sim.climbing_rewards import climbing
 from ros_attn.sim.curriculum import CommandCurriculum
+from ros_attn.sim.depth_faults import DepthFaults
 from ros_attn.sim.depth_sense import DepthSense, Preprocessing, camera_of
 from ros_attn.sim.legged_world import LeggedWorld
 from ros_attn.sim.locomotion_task import LocomotionTask, ObservationMapping, SensorNoise, Start
@@ -66,7 +67,8 @@ def climb(
 
     Groups beside those of walking: ``heights`` and ``waypoint``, privileged; with ``depth``, which prepares images,
     also ``depth``, ``valid`` and ``fresh``. ``training``: levels begin low and follow each robot's success, one robot
-    in ten walks on level ground, and one command in twelve is to stand; else each episode is on a random level.
+    in ten walks on level ground, one command in twelve is to stand, and depth cameras fail now and then
+    (:class:`.DepthFaults`); else each episode is on a random level.
     ``varied``: as in :func:`walk`, by :data:`CLIMBING`.
     """
     walkers = round(WALKERS_SHARE * environments) if training else 0
@@ -78,8 +80,8 @@ def climb(
     task = LocomotionTask(
         world, mapping, climbing(robot), levels if training else levels.any, CommandRange(),
         Randomisation(world, CLIMBING if varied else NOTHING), noise=SensorNoise() if varied else None, start=start,
-        curriculum=curriculum, goal=goal, senses=_senses(robot, goal, environments, depth, depth_noise, depth_stride),
-        seed=seed,
+        curriculum=curriculum, goal=goal, seed=seed,
+        senses=_senses(robot, goal, environments, depth, depth_noise, depth_stride, failing=training),
     )  # fmt: skip
     if curriculum is not None:
         task.level[:] = curriculum.levels
@@ -117,9 +119,11 @@ def climb_episodes(
 
 
 def _senses(
-    robot: Robot, goal: Climb, environments: int, depth: Preprocessing | None, noise: float, stride: int
-) -> list[Sense]:
+    robot: Robot, goal: Climb, environments: int, depth: Preprocessing | None, noise: float, stride: int,
+    failing: bool = False,
+) -> list[Sense]:  # fmt: skip
     senses: list[Sense] = [HeightScan(), goal]
     if depth is not None:
-        senses.append(DepthSense(camera_of(robot), depth, environments, noise=noise, stride=stride))
+        camera = DepthSense(camera_of(robot), depth, environments, noise=noise, stride=stride)
+        senses += [camera, DepthFaults(camera, environments)] if failing else [camera]
     return senses

@@ -1,0 +1,91 @@
+"""Cameras that fail in training: what the policy is shown and told meanwhile, and afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ros_attn.control.depth_image import preprocess
+from ros_attn.control.locomotion import LocomotionMapping
+from ros_attn.control.quadruped_stairs.component import BLIND_SPEED
+from ros_attn.control.quadruped_stairs.depth_watch import STAND_AFTER_S as WATCH_STANDS_AFTER_S
+from ros_attn.sim import depth_faults, tasks
+from ros_attn.sim.depth_faults import BLIND_MPS, STAND_AFTER_S, DepthFaults
+from ros_attn.sim.go2_like import GO2_LIKE as ROBOT
+from ros_attn.sim.locomotion_task import LocomotionTask
+
+MAPPING = LocomotionMapping.of(ROBOT.contract())
+STILL = np.zeros((4, 12))
+
+
+def made(training: bool = True) -> LocomotionTask:
+    task = tasks.climb(ROBOT, MAPPING, 4, threads=1, training=training, varied=False, depth=preprocess)
+    task.reset()
+    return task
+
+
+def faults_of(task: LocomotionTask) -> DepthFaults:
+    (found,) = (each for each in task.senses if isinstance(each, DepthFaults))
+    return found
+
+
+def test_the_reactions_are_those_of_the_robots_node() -> None:
+    assert (BLIND_MPS, STAND_AFTER_S) == (BLIND_SPEED, WATCH_STANDS_AFTER_S)
+
+
+def test_only_cameras_of_training_fail() -> None:
+    assert not any(isinstance(each, DepthFaults) for each in made(training=False).senses)
+
+
+def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
+    task = made()
+    faults = faults_of(task)
+    task.command[:] = [[0.6, 0.0, 0.0], [0.3, 0.4, -0.5], [0.2, 0.0, 0.0], [0.8, 0.0, 0.0]]
+    for _ in range(10):
+        step = task.step(STILL)
+    assert step.observations["valid"].max(axis=(1, 2)).min() > 0
+    faults._left_s[:3], faults._since_s[:] = 3.0, 0.0
+    asked = task.command.copy()
+    shown, told = [], []
+    for _ in range(152):
+        step = task.step(STILL)
+        shown.append(step.observations["valid"].max(axis=(1, 2)) > 0)
+        told.append(task.command.copy())
+    blind = ~np.array(shown)
+    assert blind[:149, :3].all() and not blind[150:].any() and not blind[:, 3].any()
+    assert told[0] == pytest.approx(np.array([[0.3, 0, 0], [0.18, 0.24, -0.5], [0.2, 0, 0], [0.8, 0, 0]]))
+    assert np.array_equal(told[98], told[0]) and not told[101][:3].any() and told[101][3, 0] == 0.8
+    assert np.array_equal(told[-1], asked)
+
+
+def test_what_is_asked_for_meanwhile_holds_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
+    task = made()
+    faults = faults_of(task)
+    task.command[:] = (0.6, 0.0, 0.0)
+    task.step(STILL)
+    faults._left_s[0], faults._since_s[0] = 0.1, 0.0
+    task.step(STILL)
+    assert task.command[0, 0] == pytest.approx(0.3)
+    task.command[0] = (0.5, 0.0, 0.0)
+    task.step(STILL)
+    assert task.command[0, 0] == pytest.approx(0.3)
+    for _ in range(5):
+        task.step(STILL)
+    assert task.command[0, 0] == 0.5
+
+
+def test_faults_come_as_often_as_they_say_and_end_with_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_faults, "EVERY_S", 2.0)
+    monkeypatch.setattr(depth_faults, "LASTS_S", (2.0, 2.0))
+    task = made()
+    faults = faults_of(task)
+    failing = []
+    for _ in range(3000):
+        faults.step(task)
+        failing.append(faults.failing.copy())
+    assert np.mean(failing) == pytest.approx(0.5, abs=0.1)
+    faults._left_s[:] = 1.0
+    faults.begin(task, np.array([1]))
+    assert faults.failing.tolist() == [True, False, True, True]
