@@ -13,7 +13,8 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _rate(rate: list[float]) -> str:
-    return f"{rate[0]:.1%} ({rate[1]:.1%} to {rate[2]:.1%})"
+    share, low, high = (abs(each) for each in rate)
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
 def quadruped_walk() -> str:
