@@ -26,11 +26,12 @@ INTERPRETED = ("float32", "float16")
 Numbers = dict[str, dict[str, float]]
 
 
-def check(name: str, measured: dict[str, float], quantities: tuple[str, ...]) -> None:
+def check(name: str, measured: dict[str, float], quantities: tuple[str, ...], least: float = 1e-6) -> None:
+    """Fail where a quantity is off by more than its bound, which is ``least`` at least where it follows ``plain``."""
     for quantity in quantities:
         error, plain = measured[quantity], measured.get(f"plain {quantity}")
         # Half precision is held against the plain formula in that precision: twice its error, of gradients three times.
-        bound = 3e-6 if plain is None else max(1e-6, (2 if quantity == "out" else 3) * plain)
+        bound = 3e-6 if plain is None else max(least, (2 if quantity == "out" else 3) * plain)
         assert error <= bound, f"{name}: {quantity} is off by {error:.2e}, more than {bound:.2e}"
     assert measured.get("differing", 0) == 0, f"{name}: not the same bits twice"
 

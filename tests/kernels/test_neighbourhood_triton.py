@@ -11,7 +11,8 @@ from tests.kernels.neighbourhood_numbers import CASES, QUANTITIES, numbers
 
 
 def check(name: str, measured: dict[str, float]) -> None:
-    map_kernels.check(name, measured, QUANTITIES)
+    # A score of hundreds is rounded by 2e-5, and with it its weight; how lucky the plain formula is hangs on the CPU.
+    map_kernels.check(name, measured, QUANTITIES, 5e-5 if "hundreds" in name else 1e-6)
 
 
 @pytest.fixture(scope="module")
