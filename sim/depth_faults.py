@@ -21,41 +21,60 @@ if TYPE_CHECKING:
 Ids = NDArray[np.intp]
 
 BLIND_MPS, STAND_AFTER_S = 0.3, 2.0
+NOTICED_AFTER_S = 0.4
+"""An image that stays while the robot goes on is trusted for so long."""
 EVERY_S = 20.0
 """Mean time of a robot without a fault."""
 LASTS_S = 0.5, 6.0
+"""From when it was noticed."""
 
 
 class DepthFaults(Sense):
-    """``valid`` of ``depth`` is 0 while a robot's camera fails, and the task's commands are cut as on the robot.
+    """``valid`` of ``depth`` is 0 while a robot's camera is known to fail, and the task's commands are cut as on it.
 
-    Faults begin at random, once in ``EVERY_S``, and last =U(``LASTS_S``). List it after ``depth``, whose group it
-    replaces. The command that was asked for, or what is asked for meanwhile, holds again when a fault ends.
+    Faults begin at random, once in ``EVERY_S``, and last =U(``LASTS_S``). In every second one the last image stays for
+    ``NOTICED_AFTER_S`` before that; the others are noticed at once, as black images are. List it after ``depth``, whose
+    groups it replaces. The command that was asked for, or what is asked for meanwhile, holds again when a fault ends.
     """
 
     def __init__(self, depth: DepthSense, robots: int) -> None:
         self.depth = depth
-        self._since_s = np.zeros(robots)
-        self._left_s = np.zeros(robots)
+        self._since_s, self._left_s, self._unnoticed_s = np.zeros((3, robots))
         self._asked, self._given = np.zeros((2, robots, 3))
+        self._stays: Groups = {}
+
+    @property
+    def unnoticed(self) -> NDArray[np.bool_]:
+        """[E] whether an image stays and is trusted."""
+        return self._unnoticed_s > 0
 
     @property
     def failing(self) -> NDArray[np.bool_]:
-        """[E]."""
-        return self._left_s > 0
+        """[E] whether the camera is known to fail."""
+        return (self._left_s > 0) & ~self.unnoticed
 
     def begin(self, task: LocomotionTask, ids: Ids) -> None:
         """Cameras of robots ``ids`` work."""
-        self._left_s[ids] = 0.0
+        self._left_s[ids] = self._unnoticed_s[ids] = 0.0
         self._asked[ids] = self._given[ids] = task.command[ids]
+        if not self._stays:
+            self._stays = self.depth.observe(task, np.arange(len(self._left_s)))
 
     def step(self, task: LocomotionTask) -> None:
         """Let faults begin and end, and cut the commands."""
         dt, count = task.step_s, len(self._left_s)
-        begins = ~self.failing & (task.rng.random(count) < dt / EVERY_S)
-        lasts = task.rng.uniform(*LASTS_S, count)
-        self._left_s = np.where(begins, lasts, np.maximum(self._left_s - dt, 0.0))
-        self._since_s = np.where(begins, 0.0, self._since_s + dt)
+        begins = (self._left_s <= 0) & (task.rng.random(count) < dt / EVERY_S)
+        unnoticed = NOTICED_AFTER_S * (task.rng.random(count) < 0.5)
+        self._left_s = np.maximum(self._left_s - dt, 0.0)
+        self._unnoticed_s = np.maximum(self._unnoticed_s - dt, 0.0)
+        if begins.any():
+            self._left_s[begins] = (task.rng.uniform(*LASTS_S, count) + unnoticed)[begins]
+            self._unnoticed_s[begins] = unnoticed[begins]
+            for name, newest in self.depth.observe(task, np.flatnonzero(begins)).items():
+                self._stays[name][begins] = newest
+        # A stopped camera's last image is new in the step in which it came, not again.
+        self._stays["fresh"][~begins] = 0.0
+        self._since_s = np.where(begins | self.unnoticed, 0.0, self._since_s + dt)
         anew = (task.command != self._given).any(axis=1)
         self._asked[anew] = task.command[anew]
         speed = np.linalg.norm(self._asked[:, :2], axis=1)
@@ -66,5 +85,9 @@ class DepthFaults(Sense):
 
     def observe(self, task: LocomotionTask, ids: Ids) -> Groups:
         """Groups [n, ...] of robots ``ids`` [n]."""
-        valid = self.depth.observe(task, ids)["valid"]
-        return {"valid": np.where(self.failing[ids, None, None], np.float32(0.0), valid)}
+        groups = dict(self.depth.observe(task, ids))
+        stays = self.unnoticed[ids]
+        for name, image in self._stays.items():
+            groups[name][stays] = image[ids[stays]]
+        groups["valid"][self.failing[ids]] = 0.0
+        return groups

@@ -122,7 +122,7 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
     teacher, student = state(trained, 1)["algorithm"], state(trained, 2)["algorithm"]["student_state_dict"]
     cases: tuple[tuple[Literal[1, 2, 3], str, dict[str, Any]], ...] = (
         (1, "actor_state_dict", teacher["actor_state_dict"]), (1, "critic_state_dict", teacher["critic_state_dict"]),
-        (2, "teacher_state_dict", teacher["actor_state_dict"]),
+        (2, "teacher_state_dict", teacher["actor_state_dict"]), (2, "student_state_dict", student),
         (3, "actor_state_dict", student), (3, "critic_state_dict", teacher["critic_state_dict"]),
     )  # fmt: skip
     for stage, part, expected in cases:
@@ -130,9 +130,24 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
         begun = learner(TaskEnvironment(task(asked), torch.device("cpu")), asked).save()[part]
         differing = [name for name, value in expected.items() if not torch.equal(value, begun[name])]
         assert differing == (["distribution.std_param"] if part == "actor_state_dict" and stage == 3 else []), part
+    anew = options(tmp_path / "run", 2, begin=str(begin), anew=True)
+    other = learner(TaskEnvironment(task(anew), torch.device("cpu")), anew).save()["student_state_dict"]
+    assert not torch.equal(other["mlp.0.weight"], student["mlp.0.weight"])
     train(options(tmp_path / "run", 3, begin=str(begin)))
     export(Export(tmp_path / "run", tmp_path / "next"))
     assert (tmp_path / "next" / "training.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("stage", "asked"),
+    [(1, {"frames": 3}), (2, {"frames": 3}), (2, {"vision": "pooled"}), (3, {"vision": "blind"}), (3, {"gate": False})],
+)
+def test_a_stage_refuses_to_begin_with_another_network(
+    trained: Path, tmp_path: Path, stage: Literal[1, 2, 3], asked: dict[str, Any]
+) -> None:
+    export(Export(trained, tmp_path / "checkpoint"))
+    with pytest.raises(RosAttnError, match="checkpoint has, which sees other --frames or looks at images otherwise"):
+        train(replace(options(tmp_path / "run", stage, begin=str(tmp_path / "checkpoint")), **asked))
 
 
 def test_a_stage_begins_on_ground_of_the_level_that_was_reached(trained: Path, tmp_path: Path) -> None:

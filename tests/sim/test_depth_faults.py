@@ -59,6 +59,30 @@ def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(mo
     assert np.array_equal(told[-1], asked)
 
 
+def test_an_image_that_stays_is_noticed_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
+    task = made()
+    faults = faults_of(task)
+    task.command[:] = (0.6, 0.0, 0.0)
+    for _ in range(20):
+        task.step(STILL)
+    monkeypatch.setattr(depth_faults, "EVERY_S", 1e-9)
+    kept = None
+    while kept is None or not faults.unnoticed[0]:
+        task.command[0] = (0.6, 0.0, 0.0)
+        faults.begin(task, np.array([0]))
+        kept = task.step(STILL).observations
+    monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
+    assert np.array_equal(kept["depth"][0], faults.depth.observe(task, np.arange(4))["depth"][0])
+    for _ in range(19):
+        shown = task.step(STILL).observations
+        assert np.array_equal(shown["depth"][0], kept["depth"][0]) and shown["valid"][0].any()
+        assert shown["fresh"][0] == 0 and task.command[0, 0] == 0.6
+    assert not np.array_equal(shown["depth"][0], faults.depth.observe(task, np.arange(4))["depth"][0])
+    shown = task.step(STILL).observations
+    assert not shown["valid"][0].any() and task.command[0, 0] == pytest.approx(0.3)
+
+
 def test_what_is_asked_for_meanwhile_holds_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
     task = made()
@@ -86,6 +110,6 @@ def test_faults_come_as_often_as_they_say_and_end_with_an_episode(monkeypatch: p
         faults.step(task)
         failing.append(faults.failing.copy())
     assert np.mean(failing) == pytest.approx(0.5, abs=0.1)
-    faults._left_s[:] = 1.0
+    faults._left_s[:], faults._unnoticed_s[:] = 1.0, 0.0
     faults.begin(task, np.array([1]))
     assert faults.failing.tolist() == [True, False, True, True]

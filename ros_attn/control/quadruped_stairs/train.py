@@ -25,7 +25,7 @@ from rsl_rl.algorithms import PPO, Distillation
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import ACTION_SCALE, LocomotionMapping
 from ros_attn.control.quadruped_stairs import left_behind
-from ros_attn.control.quadruped_stairs.left_behind import Left
+from ros_attn.control.quadruped_stairs.left_behind import Left, Weights
 from ros_attn.control.quadruped_stairs.policy import contract, save
 from ros_attn.control.quadruped_walk import policy as walk_policy
 from ros_attn.control.shipped import checkpoint_folder
@@ -36,6 +36,7 @@ from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
 from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
 from ros_attn.policies.training_processes import processes, rank
 from ros_attn.policies.training_start import begin_as
+from ros_attn.policies.training_student import StudentModel
 from ros_attn.sim import tasks
 from ros_attn.sim.depth_sense import camera_of
 from ros_attn.sim.go2_like import GO2_LIKE
@@ -55,7 +56,6 @@ WALKERS_DEVIATION = 0.4
 """Of the first actions of a teacher that begins as a walker."""
 CRITIC_LAYERS = (256, 128, 128)
 SPREAD = "distribution.std_param"
-_NETWORKS = {"actor": True, "critic": True}
 IMITATED, IMITATED_TIMES = 48, 3
 """Control steps between two updates of stage 2, through all of which errors are traced back: hind legs step where
 treads were seen a second ago. Each is learnt from so many times."""
@@ -92,8 +92,10 @@ class Options:
     walker: str = "walk_go2"
     """checkpoint of the walker as which stage 1 begins; empty: it learns to walk, too."""
     begin: str = ""
-    """checkpoint of a climber whose teacher (stages 1, 2), student (3) and critic (1, 3) a stage begins with, on ground
-    of the level that they reached, where --out does not hold the stage before."""
+    """checkpoint of a climber whose teacher (stages 1, 2), student (2, 3) and critic (1, 3) a stage begins with, on
+    ground of the level that they reached, where --out does not hold the stage before."""
+    anew: bool = False
+    """stage 2: the student begins as nobody, though the checkpoint to begin with has one."""
     frames: int = 3
     """observations of joints and IMU that are seen at once."""
     vision: Literal["attention", "pooled", "blind"] = "attention"
@@ -151,7 +153,8 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
         learning = ppo(environment, exploring(teacher, 1.0), critic, groups, rate=1e-3, entropy=0.002)
         if options.begin:
             left = _of_checkpoint(options.begin)
-            learning.load({"actor_state_dict": left.teacher, "critic_state_dict": left.critic}, _NETWORKS, strict=True)
+            learning.actor.load_state_dict(_fitting(left.teacher, learning.actor, options))
+            learning.critic.load_state_dict(_fitting(left.critic, learning.critic, options))
         elif options.walker:
             _begin_as_walker(learning, environment, options)
         return learning
@@ -160,18 +163,36 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
         models = {"student": exploring(student, 0.1), "teacher": exploring(teacher | {"class_name": rows}, 1.0)}
         groups = {"student": student_sees(options), "teacher": TEACHER_SEES}
         imitating = distillation(environment, models, groups)
-        imitating.load({"actor_state_dict": left.teacher}, None, strict=True)
+        imitating.load({"actor_state_dict": _fitting(left.teacher, imitating.teacher, options)}, None, strict=True)
+        if left.student and not options.anew:
+            imitating.student.load_state_dict(_fitting(left.student, imitating.student, options))
         return imitating
     groups = {"actor": student_sees(options), "critic": CRITIC_SEES}
     # An update of the student costs three times its rollout: two epochs, not four.
     learning = ppo(
         environment, exploring(student, 0.3), critic | {"class_name": rows}, groups, rate=2e-4, entropy=0.001, epochs=2
     )
-    spread = {name: value for name, value in learning.get_policy().state_dict().items() if name == SPREAD}
-    learning.load(
-        {"actor_state_dict": {**left.student, **spread}, "critic_state_dict": left.critic}, _NETWORKS, strict=True
-    )
+    learning.actor.load_state_dict(_fitting(left.student, learning.actor, options))
+    learning.critic.load_state_dict(_fitting(left.critic, learning.critic, options))
     return learning
+
+
+def _fitting(weights: Weights, network: torch.nn.Module, options: Options) -> Weights:
+    """``weights``, with the deviation of the actions of ``network`` where a student begins: how far it explores is the
+    stage's own. Raises RosAttnError for those of another network."""
+    own = network.state_dict()
+    # A checkpoint keeps scalars as rows of one.
+    if _shapes(own) != _shapes(weights):
+        raise RosAttnError(
+            f"Stage {options.stage} cannot begin with what {options.begin or options.out} has, which sees other "
+            "--frames or looks at images otherwise; give its --frames, --vision and --gate, or, for another student, "
+            "--stage 2 --anew."
+        )
+    return {**weights, SPREAD: own[SPREAD]} if isinstance(network, StudentModel) else weights
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: value.squeeze().shape for name, value in weights.items()}
 
 
 def _begin_as_walker(learning: PPO, environment: TaskEnvironment, options: Options) -> None:
