@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 STILL_MPS = 0.15
 HASTE_FROM_MPS = 0.1
-"""Faster than asked; a gait's own swings stay below."""
+"""Faster than asked."""
 
 
 def _goal(m: Moment) -> NDArray[np.bool_]:
@@ -52,9 +52,12 @@ def heading(m: Moment) -> Array:
 
 
 def haste(m: Moment) -> Array:
-    """How far v . d is beyond the speed asked for, and 0.1 m/s more; 0 for robots without a waypoint or to stand."""
+    """How far the mean v . d is beyond the speed asked for, and 0.1 m/s more; 0 without a waypoint or asked to stand.
+
+    The mean over a gait, as to heave itself onto a tread a robot must be fast for a moment.
+    """
     goal = _goal(m)
-    along = (m.level_velocity * np.where(goal[:, None], m.waypoint, 0.0)).sum(axis=-1)
+    along = (m.mean_velocity * np.where(goal[:, None], m.waypoint, 0.0)).sum(axis=-1)
     return np.maximum(along - m.command[:, 0] - HASTE_FROM_MPS, 0.0) * (goal & m.moving)
 
 

@@ -1,12 +1,12 @@
 """How many hollow stairs policies climb, by slope, in the training's simulation.
 
-    python -m tests.bench.quadruped_stairs [--student NAME=DIR ...] [--teacher NAME=RUN ...] [--walker NAME=DIR ...]
+    python -m tests.bench.quadruped_stairs [--student NAME=DIR ...] [--teacher NAME=DIR ...] [--walker NAME=DIR ...]
         [--slopes 15 20 25 30 37 45 55] [--depth-noise 1.0 ...] [--episodes 200] [--out FILE]
 
 One episode a robot on stairs of its own (``ros_attn.sim.tasks.climb_episodes``), robots varied as in training, with
-sensor noise and depth noise, without pushes. ``--student`` and ``--walker`` are checkpoints, ``--teacher`` is the
-``stage_1`` folder of a training run. Rates have Wilson's 95 % interval. Rows are added to those in the file; those of
-the same policy, slope and noise are replaced.
+sensor noise and depth noise, without pushes. DIR is a checkpoint, or the name of one that comes with the package;
+``--teacher`` takes the one that lies beside a student, or the ``stage_1`` folder of a training run. Rates have Wilson's
+95 % interval. Rows are added to those in the file; those of the same policy, slope and noise are replaced.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ros_attn import checkpoint
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import LocomotionMapping
+from ros_attn.control.quadruped_stairs import left_behind
 from ros_attn.control.quadruped_stairs import policy as stairs_policy
 from ros_attn.control.quadruped_stairs.train import TEACHER_SEES
 from ros_attn.control.quadruped_walk import policy as walk_policy
+from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_loop import STATE
 from ros_attn.provenance import provenance
@@ -70,10 +73,13 @@ def rows(network: BlindPolicy, names: tuple[str, ...]) -> Act:
 
 
 def teacher(path: Path) -> tuple[Maker, LocomotionMapping, bool]:
-    """The teacher of a training run."""
-    state = torch.load(path / STATE, weights_only=True)
-    network = BlindPolicy.of_training(state["algorithm"]["actor_state_dict"]).eval()
-    frames = json.loads(state["options"])["frames"]
+    """The teacher of a training run, or beside a student's checkpoint."""
+    if (path / STATE).is_file():
+        state = torch.load(path / STATE, weights_only=True)
+        weights, frames = state["algorithm"]["actor_state_dict"], json.loads(state["options"])["frames"]
+    else:
+        weights, frames = left_behind.load(path).teacher, checkpoint.configuration(path)["training"]["frames"]
+    network = BlindPolicy.of_training(weights).eval()
     return lambda: rows(network, TEACHER_SEES), LocomotionMapping.of(GO2_LIKE.contract() | {"frames": frames}), False
 
 
@@ -121,7 +127,7 @@ def main(words: list[str] | None = None) -> None:
     for kind, make in KINDS.items():
         for text in getattr(arguments, kind):
             name, _, path = text.partition("=")
-            made, mapping, sees = make(Path(path))
+            made, mapping, sees = make(checkpoint_folder(path))
             entry = results["policies"].setdefault(name, {"kind": kind, "rows": {}})
             for noise in arguments.depth_noise if sees else [1.0]:
                 for slope in arguments.slopes:

@@ -270,7 +270,7 @@ def test_progress(
     ("velocity", "waypoint", "command", "expected"),
     [
         ([0.9, 0.0], [1.0, 0.0], 0.5, 0.3),
-        ([0.59, 0.3], [1.0, 0.0], 0.5, 0.0),  # a gait's own swings
+        ([0.59, 0.3], [1.0, 0.0], 0.5, 0.0),
         ([-0.9, 0.0], [1.0, 0.0], 0.5, 0.0),
         ([0.9, 0.0], [0.0, 1.0], 0.5, 0.0),  # across the way
         ([0.9, 0.0], [np.nan, np.nan], 0.5, 0.0),
@@ -280,7 +280,7 @@ def test_progress(
 def test_haste(
     moment: Callable[..., Moment], velocity: list[float], waypoint: list[float], command: float, expected: float
 ) -> None:
-    m = moment(level_velocity=velocity, waypoint=waypoint, command=[command, 0.0, 0.0])
+    m = moment(mean_velocity=velocity, waypoint=waypoint, command=[command, 0.0, 0.0])
     assert climbing_rewards.haste(m)[0] == pytest.approx(expected)
 
 
@@ -312,6 +312,12 @@ def test_moment_has_velocity_and_waypoint_along_the_heading() -> None:
     task.world.qvel[0, :2] = 0.3, 0.1
     m = task._moment()
     assert m.level_velocity[0] == pytest.approx([0.1, -0.3])
+    assert m.mean_velocity[0] == pytest.approx([0.1 * 0.04, -0.3 * 0.04])
+    for _ in range(24):
+        m = task._moment()
+    assert m.mean_velocity[0] == pytest.approx(np.array([0.1, -0.3]) * (1 - 0.96**25))
+    task.reset()
+    assert not task._drift.any()
     assert m.waypoint[0] == pytest.approx([0.0, -1.0])
 
 

@@ -30,7 +30,7 @@ def faults_of(task: LocomotionTask) -> DepthFaults:
 
 
 def test_the_reactions_are_those_of_the_robots_node() -> None:
-    assert (BLIND_MPS, STAND_AFTER_S) == (BLIND_SPEED, WATCH_STANDS_AFTER_S)
+    assert (BLIND_MPS, STAND_AFTER_S[1]) == (BLIND_SPEED, WATCH_STANDS_AFTER_S)
 
 
 def test_only_cameras_of_training_fail() -> None:
@@ -45,7 +45,7 @@ def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(mo
     for _ in range(10):
         step = task.step(STILL)
     assert step.observations["valid"].max(axis=(1, 2)).min() > 0
-    faults._left_s[:3], faults._since_s[:] = 3.0, 0.0
+    faults._left_s[:3], faults._since_s[:], faults._stand_after_s[:] = 3.0, 0.0, 2.0
     asked = task.command.copy()
     shown, told = [], []
     for _ in range(152):
@@ -67,6 +67,7 @@ def test_an_image_that_stays_is_noticed_late(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(20):
         task.step(STILL)
     monkeypatch.setattr(depth_faults, "EVERY_S", 1e-9)
+    monkeypatch.setattr(depth_faults, "STAND_AFTER_S", (2.0, 2.0))
     kept = None
     while kept is None or not faults.unnoticed[0]:
         task.command[0] = (0.6, 0.0, 0.0)
@@ -89,7 +90,7 @@ def test_what_is_asked_for_meanwhile_holds_afterwards(monkeypatch: pytest.Monkey
     faults = faults_of(task)
     task.command[:] = (0.6, 0.0, 0.0)
     task.step(STILL)
-    faults._left_s[0], faults._since_s[0] = 0.1, 0.0
+    faults._left_s[0], faults._since_s[0], faults._stand_after_s[0] = 0.1, 0.0, 2.0
     task.step(STILL)
     assert task.command[0, 0] == pytest.approx(0.3)
     task.command[0] = (0.5, 0.0, 0.0)
