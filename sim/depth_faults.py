@@ -1,8 +1,7 @@
 """Depth cameras that fail during training, with what a robot's own software then does about it.
 
-While images cannot be trusted a climber's node closes all their tokens and asks for at most ``BLIND_MPS``, and after
-a while for standing still (:mod:`ros_attn.control.quadruped_stairs.component`). A policy that never met this falls on
-the stairs where it should stand.
+While images cannot be trusted a climber's node closes all their tokens and asks for standing still
+(:mod:`ros_attn.control.quadruped_stairs.component`). A policy that never met this falls on the stairs.
 """
 
 from __future__ import annotations
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.intp]
 
-BLIND_MPS = 0.3
-STAND_AFTER_S = 0.0, 2.0
-"""From when it was noticed: at most as long as on the robot, as after any moment a robot must be able to stop."""
 NOTICED_AFTER_S = 0.4
 """An image that stays while the robot goes on is trusted for so long."""
 EVERY_S = 20.0
@@ -32,7 +28,7 @@ LASTS_S = 0.5, 6.0
 
 
 class DepthFaults(Sense):
-    """``valid`` of ``depth`` is 0 while a robot's camera is known to fail, and the task's commands are cut as on it.
+    """``valid`` of ``depth`` is 0 while a robot's camera is known to fail, and the task's command is 0, as on it.
 
     Faults begin at random, once in ``EVERY_S``, and last =U(``LASTS_S``). In every second one the last image stays for
     ``NOTICED_AFTER_S`` before that; the others are noticed at once, as black images are. List it after ``depth``, whose
@@ -41,7 +37,7 @@ class DepthFaults(Sense):
 
     def __init__(self, depth: DepthSense, robots: int) -> None:
         self.depth = depth
-        self._since_s, self._left_s, self._unnoticed_s, self._stand_after_s = np.zeros((4, robots))
+        self._left_s, self._unnoticed_s = np.zeros((2, robots))
         self._asked, self._given = np.zeros((2, robots, 3))
         self._stays: Groups = {}
 
@@ -63,27 +59,22 @@ class DepthFaults(Sense):
             self._stays = self.depth.observe(task, np.arange(len(self._left_s)))
 
     def step(self, task: LocomotionTask) -> None:
-        """Let faults begin and end, and cut the commands."""
+        """Let faults begin and end, and robots stand meanwhile."""
         dt, count = task.step_s, len(self._left_s)
         begins = (self._left_s <= 0) & (task.rng.random(count) < dt / EVERY_S)
         unnoticed = NOTICED_AFTER_S * (task.rng.random(count) < 0.5)
-        stand_after = task.rng.uniform(*STAND_AFTER_S, count)
         self._left_s = np.maximum(self._left_s - dt, 0.0)
         self._unnoticed_s = np.maximum(self._unnoticed_s - dt, 0.0)
         if begins.any():
             self._left_s[begins] = (task.rng.uniform(*LASTS_S, count) + unnoticed)[begins]
-            self._unnoticed_s[begins], self._stand_after_s[begins] = unnoticed[begins], stand_after[begins]
+            self._unnoticed_s[begins] = unnoticed[begins]
             for name, newest in self.depth.observe(task, np.flatnonzero(begins)).items():
                 self._stays[name][begins] = newest
         # A stopped camera's last image is new in the step in which it came, not again.
         self._stays["fresh"][~begins] = 0.0
-        self._since_s = np.where(begins | self.unnoticed, 0.0, self._since_s + dt)
         anew = (task.command != self._given).any(axis=1)
         self._asked[anew] = task.command[anew]
-        speed = np.linalg.norm(self._asked[:, :2], axis=1)
-        slowed = np.minimum(1.0, BLIND_MPS / np.maximum(speed, 1e-9))
-        share = np.stack([slowed, slowed, np.ones(count)], axis=1) * (self._since_s < self._stand_after_s)[:, None]
-        self._given = np.where(self.failing[:, None], share * self._asked, self._asked)
+        self._given = np.where(self.failing[:, None], 0.0, self._asked)
         task.command[:] = self._given
 
     def observe(self, task: LocomotionTask, ids: Ids) -> Groups:

@@ -20,10 +20,10 @@ must not fall; it may stand, go on or arrive, which ends the trial. Of ``late`` 
 a part of each 100 ms only, as long as the camera's own delay of 20 to 80 ms.
 
 Reactions count from where the bench itself, by what arrives, sees a threshold crossed (age 0.4 s, fifth identical
-image, below 5 % valid): to the component's ERROR, to the first policy step told at most 0.3 m/s (both due within
-100 ms), and to the first told 0 (2 s are due there). Draws whose control falls before the fault, or has not come to its
-tread after 30 s, say nothing of it: they are counted and others drawn, up to three times ``--repeats`` in all. Rates
-have Wilson's 95 % interval; ``fallen`` names draws, which :meth:`Draw.of` makes again.
+image, below 5 % valid): to the component's ERROR and to the first policy step told to stand, both due within 100 ms.
+Draws whose control falls before the fault, or has not come to its tread after 30 s, say nothing of it: they are counted
+and others drawn, up to three times ``--repeats`` in all. Rates have Wilson's 95 % interval; ``fallen`` names draws,
+which :meth:`Draw.of` makes again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ros_attn.control.quadruped_stairs.component import BLIND_SPEED, QuadrupedStairs, StairsParams
+from ros_attn.control.quadruped_stairs.component import QuadrupedStairs, StairsParams
 from ros_attn.control.safety_gate.component import SafetyGate, SafetyGateParams
 from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.diagnostics import ERROR
@@ -207,13 +207,12 @@ class Judge:
 class Trace:
     """What a trial showed from the fault on: speeds [m/s] of the base every 20 ms, why it ended (see
     :meth:`Judge.look`; empty: watched to the end), and when, from the fault on [ms], a threshold was crossed, ERROR
-    came, and the policy was told at most 0.3 m/s and 0; None: never."""
+    came, and the policy was told to stand; None: never."""
 
     speeds: Sequence[float]
     end: str = ""
     crossed_ms: float | None = None
     error_ms: float | None = None
-    slowed_ms: float | None = None
     stopped_ms: float | None = None
     error_share: float = 0.0
     """Of the time watched."""
@@ -228,7 +227,6 @@ class Outcome:
     good: bool
     crossed: bool
     error_ms: float | None
-    slowed_ms: float | None
     stopped_ms: float | None
     error_share: float
     speed: float | None
@@ -236,8 +234,8 @@ class Outcome:
 
     @property
     def in_time(self) -> bool:
-        """Whether the component saw the threshold crossed and slowed the robot, neither early nor late."""
-        reactions = (self.error_ms, self.slowed_ms)
+        """Whether the component saw the threshold crossed and stopped the robot, neither early nor late."""
+        reactions = (self.error_ms, self.stopped_ms)
         return all(each is not None and 0 <= each <= REACTION_MS for each in reactions)
 
 
@@ -254,8 +252,8 @@ def judged(kind: str, trace: Trace) -> Outcome:
         return None if came_ms is None or trace.crossed_ms is None else round(came_ms - trace.crossed_ms, 3)
 
     return Outcome(
-        fell, good, trace.crossed_ms is not None, after(trace.error_ms), after(trace.slowed_ms),
-        after(trace.stopped_ms), round(trace.error_share, 4), speed, round(float(last.max()), 4) if whole else None,
+        fell, good, trace.crossed_ms is not None, after(trace.error_ms), after(trace.stopped_ms),
+        round(trace.error_share, 4), speed, round(float(last.max()), 4) if whole else None,
     )  # fmt: skip
 
 
@@ -316,10 +314,7 @@ class Trial:
             if self.policy._shown is not shown:
                 shown = self.policy._shown
                 assert shown is not None
-                told = float(np.hypot(*shown[0][0, 6:8].numpy()))
-                if told <= BLIND_SPEED + 1e-6:
-                    first.setdefault("slowed_ms", passed_ms)
-                if told == 0.0:
+                if not shown[0][0, 6:9].any():
                     first.setdefault("stopped_ms", passed_ms)
             if self._steps % SUBSTEPS == 0:
                 speeds.append(float(np.linalg.norm(robot.world.qvel[0, :3])))
@@ -369,7 +364,7 @@ def row(kind: str, found: Mapping[int, Outcome], controls: Mapping[int, Outcome]
         "falls": wilson(len(fallen), count), "causes": dict(Counter(found[draw].fell for draw in fallen)),
         "fallen": fallen, "fallen_in_control_too": sum(bool(controls[draw].fell) for draw in fallen),
         "in_time": f"{sum(each.crossed and each.in_time for each in outcomes)} of {sum(e.crossed for e in outcomes)}",
-        "error_ms": spread("error_ms"), "slowed_ms": spread("slowed_ms"), "stopped_ms": spread("stopped_ms"),
+        "error_ms": spread("error_ms"), "stopped_ms": spread("stopped_ms"),
         "error_share": round(float(np.mean([each.error_share for each in outcomes])), 4),
         "speed": spread("speed"), "fastest": spread("fastest"),
     }  # fmt: skip

@@ -200,5 +200,5 @@ def quadruped_depth_faults() -> str:
                 f"{row['error_share']:.0%}",
             ))  # fmt: skip
     head = ("stairs", "fault", "must", "did", "falls", "of these, in the control too",
-            "ERROR and at most 0.3 m/s within 100 ms; ERROR after the threshold, ms", "time in ERROR")  # fmt: skip
+            "ERROR and told to stand within 100 ms; ERROR after the threshold, ms", "time in ERROR")  # fmt: skip
     return _table(head, rows, results)

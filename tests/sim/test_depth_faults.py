@@ -7,10 +7,8 @@ import pytest
 
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import LocomotionMapping
-from ros_attn.control.quadruped_stairs.component import BLIND_SPEED
-from ros_attn.control.quadruped_stairs.depth_watch import STAND_AFTER_S as WATCH_STANDS_AFTER_S
 from ros_attn.sim import depth_faults, tasks
-from ros_attn.sim.depth_faults import BLIND_MPS, STAND_AFTER_S, DepthFaults
+from ros_attn.sim.depth_faults import DepthFaults
 from ros_attn.sim.go2_like import GO2_LIKE as ROBOT
 from ros_attn.sim.locomotion_task import LocomotionTask
 
@@ -29,15 +27,11 @@ def faults_of(task: LocomotionTask) -> DepthFaults:
     return found
 
 
-def test_the_reactions_are_those_of_the_robots_node() -> None:
-    assert (BLIND_MPS, STAND_AFTER_S[1]) == (BLIND_SPEED, WATCH_STANDS_AFTER_S)
-
-
 def test_only_cameras_of_training_fail() -> None:
     assert not any(isinstance(each, DepthFaults) for each in made(training=False).senses)
 
 
-def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_closes_the_tokens_and_stands_and_then_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_faults, "EVERY_S", np.inf)
     task = made()
     faults = faults_of(task)
@@ -45,7 +39,7 @@ def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(mo
     for _ in range(10):
         step = task.step(STILL)
     assert step.observations["valid"].max(axis=(1, 2)).min() > 0
-    faults._left_s[:3], faults._since_s[:], faults._stand_after_s[:] = 3.0, 0.0, 2.0
+    faults._left_s[:3] = 3.0
     asked = task.command.copy()
     shown, told = [], []
     for _ in range(152):
@@ -54,8 +48,7 @@ def test_a_fault_closes_the_tokens_slows_and_stands_and_then_all_is_as_before(mo
         told.append(task.command.copy())
     blind = ~np.array(shown)
     assert blind[:149, :3].all() and not blind[150:].any() and not blind[:, 3].any()
-    assert told[0] == pytest.approx(np.array([[0.3, 0, 0], [0.18, 0.24, -0.5], [0.2, 0, 0], [0.8, 0, 0]]))
-    assert np.array_equal(told[98], told[0]) and not told[101][:3].any() and told[101][3, 0] == 0.8
+    assert all(not each[:3].any() and each[3, 0] == 0.8 for each in told[:149])
     assert np.array_equal(told[-1], asked)
 
 
@@ -67,7 +60,6 @@ def test_an_image_that_stays_is_noticed_late(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(20):
         task.step(STILL)
     monkeypatch.setattr(depth_faults, "EVERY_S", 1e-9)
-    monkeypatch.setattr(depth_faults, "STAND_AFTER_S", (2.0, 2.0))
     kept = None
     while kept is None or not faults.unnoticed[0]:
         task.command[0] = (0.6, 0.0, 0.0)
@@ -81,7 +73,7 @@ def test_an_image_that_stays_is_noticed_late(monkeypatch: pytest.MonkeyPatch) ->
         assert shown["fresh"][0] == 0 and task.command[0, 0] == 0.6
     assert not np.array_equal(shown["depth"][0], faults.depth.observe(task, np.arange(4))["depth"][0])
     shown = task.step(STILL).observations
-    assert not shown["valid"][0].any() and task.command[0, 0] == pytest.approx(0.3)
+    assert not shown["valid"][0].any() and task.command[0, 0] == 0.0
 
 
 def test_what_is_asked_for_meanwhile_holds_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +82,12 @@ def test_what_is_asked_for_meanwhile_holds_afterwards(monkeypatch: pytest.Monkey
     faults = faults_of(task)
     task.command[:] = (0.6, 0.0, 0.0)
     task.step(STILL)
-    faults._left_s[0], faults._since_s[0], faults._stand_after_s[0] = 0.1, 0.0, 2.0
+    faults._left_s[0] = 0.1
     task.step(STILL)
-    assert task.command[0, 0] == pytest.approx(0.3)
+    assert task.command[0, 0] == 0.0
     task.command[0] = (0.5, 0.0, 0.0)
     task.step(STILL)
-    assert task.command[0, 0] == pytest.approx(0.3)
+    assert task.command[0, 0] == 0.0
     for _ in range(5):
         task.step(STILL)
     assert task.command[0, 0] == 0.5

@@ -26,9 +26,6 @@ from ros_attn.params import param
 from ros_attn.policies.stair_student import DEPTH_SHAPE, VALID_SHAPE, StairStudent, StudentState
 from ros_attn.values import Array, CameraInfo, Image, Imu, JointState, Twist
 
-BLIND_SPEED = 0.3
-"""m/s along the ground that is asked for at most while depth images are not used."""
-
 
 @dataclass(frozen=True)
 class StairsParams:
@@ -60,8 +57,8 @@ class QuadrupedStairs(Component):
     :func:`.attention_picture`, of the legs in the order of their joints and of the body.
 
     While depth images are at fault (:class:`.DepthWatch`, or unreadable, or of another size than the calibration) all
-    tokens are closed and at most 0.3 m/s is asked for; after 2 s of it the command is 0 and the robot stands. It goes
-    on after 0.5 s of good images: damping on a stair would be a fall.
+    tokens are closed, the command is 0 and the robot stands: damping on a stair would be a fall, and going on blind
+    often is one. It goes on after 0.5 s of good images.
 
     Raises :class:`RosAttnError` in :meth:`configure` where the checkpoint is unusable or for another robot (all
     differences in one sentence), :class:`MessageError` in :meth:`step` where joints are missing or a number is not
@@ -165,14 +162,8 @@ class QuadrupedStairs(Component):
         if since_ns is None:
             self.health.clear("depth")
             return command
-        stands = self._watch.stands(now_ns)
-        reaction = "the robot stands" if stands else f"it goes on blind, at {BLIND_SPEED:g} m/s at most"
-        self.health.error("depth", f"Depth is not used since {since_ns / SECOND:.2f} s, {reaction}: {cause}.")
-        if stands:
-            return np.zeros(3)
-        speed = float(np.hypot(*command[:2]))
-        slowed = min(1.0, BLIND_SPEED / speed) if speed else 1.0
-        return command * (slowed, slowed, 1.0)
+        self.health.error("depth", f"Depth is not used since {since_ns / SECOND:.2f} s, the robot stands: {cause}.")
+        return np.zeros(3)
 
     # -- policy -----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Whether depth images can be trusted: silence, freezing, blindness, and for how long."""
+"""Whether depth images can be trusted: silence, freezing, blindness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ros_attn.grid import SECOND, to_ns
 LARGEST_AGE_S = 0.4
 FROZEN_IMAGES = 5
 LEAST_VALID = 0.05
-STAND_AFTER_S = 2.0
 GOOD_FOR_S = 0.5
 
 
@@ -57,10 +56,6 @@ class DepthWatch:
             if now_ns - self._good_since_ns >= to_ns(GOOD_FOR_S):
                 self.cause, self.since_ns = "", None
         return self.cause
-
-    def stands(self, now_ns: int) -> bool:
-        """Whether the fault has lasted for 2 s, after :meth:`judge` at ``now_ns``."""
-        return self.since_ns is not None and now_ns - self.since_ns >= to_ns(STAND_AFTER_S)
 
     def _silence(self, now_ns: int) -> str:
         limit = f"above {1e3 * LARGEST_AGE_S:g} ms"
