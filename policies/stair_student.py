@@ -13,6 +13,8 @@ from ros_attn.policies.depth_encoder import CELL, COLUMNS, ENCODERS, ROWS, Cross
 from ros_attn.policies.spatial_lstm import SpatialLSTM, State
 
 HEAD = (256, 128)
+LONGEST_RUN = 6
+"""Steps of one image that ask it together: as many as lie between two images, at 10 of 50 a second."""
 
 
 class StudentState(NamedTuple):
@@ -78,7 +80,11 @@ class PerceptiveMemory(nn.Module):
         # By sequence, then by time: the steps of an image lie together.
         real = torch.ones_like(begins) if steps is None else steps
         sequence, time = real.T.nonzero().unbind(1)
-        runs, first = runs_of(begins[time, sequence])
+        begun = begins[time, sequence]
+        runs, first = runs_of(begun)
+        if runs.longest > LONGEST_RUN:
+            # All runs are as long as the longest in memory: a stopped camera's image is rather encoded again.
+            runs, first = runs_of(begun | (runs.place % LONGEST_RUN == 0))
         seen = time[first], sequence[first]
         features = self.encoder(proprio[time, sequence], self.encoder.look(depth[seen]), valid[seen], runs)
         padded = features.new_zeros(length * batch, features.shape[1]).index_copy(0, time * batch + sequence, features)

@@ -65,6 +65,27 @@ class StudentModel(MLPModel):
         self._state, self._held = (state.hidden, state.cell), state.held
         return out
 
+    def follow(
+        self, obs: TensorDict, starts: Tensor, hidden_state: HiddenState
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Mean actions [T, B, J] of whole rollouts [T, B], and h and c [1, B, H] after them, with all their gradients.
+
+        ``starts`` [T, B] bool marks the first steps of episodes; what came before is forgotten there.
+        """
+        assert not isinstance(hidden_state, Tensor)
+        proprio = self.obs_normalizer(obs["policy"])
+        begun = self.core.memory.initial_state(proprio.shape[1])
+        if hidden_state is not None:
+            begun = hidden_state[0][0], hidden_state[1][0]
+        depth, valid, fresh = self._images(obs)
+        fresh = torch.maximum(fresh, starts[..., None].to(fresh.dtype))
+        latent, (hidden, cell) = self.core(begun, proprio, depth, valid, fresh, starts=starts)
+        out = self.mlp(latent)
+        return out if self.distribution is None else self.distribution.deterministic_output(out), (
+            hidden[None],
+            cell[None],
+        )
+
     def _images(self, obs: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Depth, valid and fresh; of a blind student, which looks at none, nothing of no size."""
         if not self.blind:

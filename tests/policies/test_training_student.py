@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ros_attn.policies.stair_student import StairStudent
+from ros_attn.policies.training_imitation import Imitation
 from ros_attn.policies.training_student import GROUPS, RowsModel, StudentModel
 
 B, T, F, J = 8, 24, 45, 12
@@ -61,12 +62,19 @@ def ppo(robots: Robots, **student: Any) -> PPO:
     return made
 
 
-def distillation(robots: Robots, gradient_length: int = 8) -> Distillation:
+def distillation(
+    robots: Robots, gradient_length: int = 8, of: str | type[Distillation] = "Distillation", epochs: int = 1,
+    **student: Any,
+) -> Distillation:  # fmt: skip
     torch.manual_seed(0)
     config = {
-        "algorithm": {"class_name": "Distillation", "gradient_length": gradient_length, "learning_rate": 1e-3},
+        "algorithm": {
+            "class_name": of, "gradient_length": gradient_length, "learning_rate": 1e-3, "max_grad_norm": 1.0,
+            "num_learning_epochs": epochs,
+        },
         "student": {
             "class_name": StudentModel, "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.1},
+            **student,
         },
         "teacher": {"class_name": "MLPModel", "hidden_dims": [16], "obs_normalization": True},
         "obs_groups": {"student": list(GROUPS), "teacher": ["policy", "heights"]},
@@ -139,6 +147,34 @@ def test_distillation_computes_the_rollout_again_and_reaches_the_eyes() -> None:
         assert loss == pytest.approx(float(expected), rel=1e-4)
     moved = {name for name, x in algorithm.student.state_dict().items() if not torch.equal(x, before[name])}
     assert moved == set(before) - {"distribution.std_param"}
+
+
+@pytest.mark.parametrize("vision, gate", [("attention", True), ("attention", False), ("pooled", True), ("blind", True)])
+def test_imitation_of_sequences_is_rsl_rl_s_step_by_step(vision: str, gate: bool) -> None:
+    found = []
+    for of in (Distillation, Imitation):
+        robots = Robots()
+        algorithm = distillation(robots, T, of, epochs=2, vision=vision, gate=gate)
+        observed, losses = robots.observe(), []
+        for _ in range(3):
+            observed = roll_out(algorithm, robots, observed)
+            assert algorithm.storage.dones[:-1].sum() >= 3
+            losses.append(algorithm.update()["behavior"])
+        found.append((losses, algorithm.student.get_hidden_state(), algorithm.student.state_dict()))
+    (theirs, their_state, their_weights), (ours, our_state, our_weights) = found
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    for a, b in zip(their_state, our_state, strict=True):
+        assert a.shape == b.shape and torch.allclose(a, b, atol=1e-4)
+    for name, value in their_weights.items():
+        assert torch.allclose(value, our_weights[name], atol=2e-4), name
+
+
+def test_imitation_needs_a_whole_rollout() -> None:
+    robots = Robots()
+    algorithm = distillation(robots, T // 2, Imitation)
+    roll_out(algorithm, robots, robots.observe())
+    with pytest.raises(ValueError, match="gradient_length is 12, but a rollout has 24 steps"):
+        algorithm.update()
 
 
 def test_distillation_learns_what_only_the_image_tells() -> None:

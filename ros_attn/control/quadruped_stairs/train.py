@@ -220,8 +220,8 @@ def distillation(
     """rsl_rl's distillation of the ``teacher`` among ``models`` into the ``student``, by the student's own rollouts."""
     config = {
         "algorithm": {
-            "class_name": "Distillation", "num_learning_epochs": IMITATED_TIMES, "gradient_length": IMITATED,
-            "learning_rate": IMITATION_RATES[0], "max_grad_norm": 1.0, "loss_type": "mse",
+            "class_name": "ros_attn.policies.training_imitation:Imitation", "gradient_length": IMITATED,
+            "num_learning_epochs": IMITATED_TIMES, "learning_rate": IMITATION_RATES[0], "max_grad_norm": 1.0,
         },
         **models, "obs_groups": {name: list(names) for name, names in groups.items()},
         "num_steps_per_env": IMITATED, "multi_gpu": processes(),
