@@ -136,6 +136,11 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
     train(options(tmp_path / "run", 3, begin=str(begin)))
     export(Export(tmp_path / "run", tmp_path / "next"))
     assert (tmp_path / "next" / "training.safetensors").is_file()
+    first, second = (json.loads((path / "config.json").read_text()) for path in (begin, tmp_path / "next"))
+    assert first["training"]["before"] == [] and list(second["training"]["stages"]) == ["stage 3"]
+    [before] = second["training"]["before"]
+    assert before["stages"] == first["training"]["stages"] and before["commit"] == first["provenance"]["commit"]
+    assert before["stages"]["stage 2"]["control_steps"] == 384 and before["seed"] == 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 from rsl_rl.algorithms import PPO, Distillation
 
+from ros_attn import checkpoint
 from ros_attn.control.depth_image import preprocess
 from ros_attn.control.locomotion import ACTION_SCALE, LocomotionMapping
 from ros_attn.control.quadruped_stairs import left_behind
@@ -250,6 +251,16 @@ def _of_checkpoint(begin: str) -> Left:
     return left_behind.load(checkpoint_folder(begin)) if begin else left_behind.NOTHING
 
 
+def _before(begin: str) -> list[dict[str, Any]]:
+    """The trainings that went before one that began with a checkpoint, the first one first."""
+    if not begin:
+        return []
+    described = checkpoint.configuration(checkpoint_folder(begin))
+    training = described["training"]
+    last = {name: training[name] for name in ("seed", "stages", "level")}
+    return [*training.get("before", []), {"commit": described["provenance"]["commit"], **last}]
+
+
 def train(options: Options) -> Progress:
     """Train a stage or go on training; see :func:`ros_attn.policies.training_loop.run`.
 
@@ -309,7 +320,8 @@ def export(options: Export) -> None:
             progress = torch.load(path, weights_only=True)["progress"]
             steps[f"stage {stage}"] = {"control_steps": progress["steps"], "seconds": round(progress["seconds"])}
     training = asked | {
-        "stages": steps, "level": left.level, "simulation": f"MuJoCo {version('mujoco')}",
+        "stages": steps, "before": _before(asked["begin"]), "level": left.level,
+        "simulation": f"MuJoCo {version('mujoco')}",
         "randomisation": CLIMBING.strip().splitlines(),
         "terms": "own simulation; no data of others",
     }  # fmt: skip
