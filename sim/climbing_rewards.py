@@ -1,8 +1,9 @@
 """Rewards of climbing, beside those of :mod:`ros_attn.sim.rewards`.
 
-``progress`` and ``heading`` have the form of Extreme Parkour's (arXiv 2309.14341), which rewards no haste and does not
-mind it either, so that its robots climb faster than asked; ``haste`` is ours. r_pitch, r_hollow and r_edge are
-StairMaster's (arXiv 2606.25765). Weights are ours, in the scale of ``walking``.
+``progress`` and ``heading`` have the form of Extreme Parkour's (arXiv 2309.14341); r_pitch, r_hollow and r_edge are
+StairMaster's (arXiv 2606.25765). Weights are ours, in the scale of ``walking``. Robots climb faster than asked, as more
+speed than that is neither rewarded nor minded. Tried: -3 for each m/s by which the mean over a gait is beyond the command
+and 0.1 more; in 12 M steps the way to the landing took 5 % longer, and success at 37 degrees fell from 95 to 83 %.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from ros_attn.sim.robot import Robot
 Array = NDArray[Any]
 
 STILL_MPS = 0.15
-HASTE_FROM_MPS = 0.1
-"""Faster than asked."""
 
 
 def _goal(m: Moment) -> NDArray[np.bool_]:
@@ -51,16 +50,6 @@ def heading(m: Moment) -> Array:
     return np.exp(-np.abs(np.arctan2(y, x))) * np.maximum(progress(m), 0.0)
 
 
-def haste(m: Moment) -> Array:
-    """How far the mean v . d is beyond the speed asked for, and 0.1 m/s more; 0 without a waypoint or asked to stand.
-
-    The mean over a gait, as to heave itself onto a tread a robot must be fast for a moment.
-    """
-    goal = _goal(m)
-    along = (m.mean_velocity * np.where(goal[:, None], m.waypoint, 0.0)).sum(axis=-1)
-    return np.maximum(along - m.command[:, 0] - HASTE_FROM_MPS, 0.0) * (goal & m.moving)
-
-
 def stumble(m: Moment) -> Array:
     """Number of feet that push sideways harder than downwards."""
     sideways = np.linalg.norm(m.foot_push[..., :2], axis=-1)
@@ -84,7 +73,6 @@ def climbing(robot: Robot) -> Mapping[str, Weighted]:
     return {
         "progress": Weighted(progress, 2.0),
         "heading": Weighted(heading, 0.5),
-        "haste": Weighted(haste, -3.0),
         "pitch": Weighted(rewards.pitch_towards_tread, 0.3),
         "feet in gaps": Weighted(rewards.feet_in_gaps, -0.5),
         "feet near edges": Weighted(rewards.feet_near_edges, -0.2),

@@ -24,7 +24,7 @@ from ros_attn.sim import rotation
 from ros_attn.sim.goal import FAILURES, End, Goal
 from ros_attn.sim.ground import TerrainBatch
 from ros_attn.sim.legged_world import CONTROL_HZ, LeggedWorld
-from ros_attn.sim.moment import MEAN_OVER_S, Moment
+from ros_attn.sim.moment import Moment
 from ros_attn.sim.non_finite import keep
 from ros_attn.sim.randomisation import Randomisation
 from ros_attn.sim.rewards import Weighted
@@ -175,7 +175,6 @@ class LocomotionTask:
         self._contact = np.ones(self._feet.shape[:2], bool)
         self._air = np.zeros(self._feet.shape[:2])
         self._swing = np.zeros_like(self._air)
-        self._drift = np.zeros((count, 2))
         self._bias = np.zeros((count, 6))
         self._encoder = np.zeros((count, joints))
         self._fatal = [index for index, name in enumerate(world.body_geoms) if name in world.base_geoms]
@@ -212,7 +211,7 @@ class LocomotionTask:
         self._action[:, ids], self._target[ids] = 0.0, pose
         self._velocity[ids] = world.joint_velocity[ids]
         self._feet[ids] = world.foot_position[ids]
-        self._contact[ids], self._air[ids], self._swing[ids], self._drift[ids] = True, 0.0, 0.0, 0.0
+        self._contact[ids], self._air[ids], self._swing[ids] = True, 0.0, 0.0
         spread = (self.noise.angular_velocity_bias,) * 3 + (self.noise.gravity_bias,) * 3
         self._bias[ids] = rng.normal(size=(count, 6)) * spread
         self._encoder[ids] = self.randomisation.value("encoder offset", rng, (count, joints))
@@ -304,7 +303,6 @@ class LocomotionTask:
         air = np.where(self._contact, 0.0, self._air + STEP_S)
         landed = contact & ~self._contact
         self._swing = np.where(landed, air, self._swing)
-        self._drift = self._drift + STEP_S / MEAN_OVER_S * (world.qvel[:, :2] - self._drift)
         ahead = terrain.ahead(place[:, :2])
         rise, run = ahead[:, 2] - (place[:, 2] - world.robot.stand_height), ahead[:, 0] - place[:, 0]
         near = (run > 0.05) & (run < TREAD_NEAR_M)
@@ -335,7 +333,6 @@ class LocomotionTask:
             in_gap=terrain.in_gap(feet),
             pitch_to_tread=np.where(near, np.arctan2(rise, np.maximum(run, 0.05)), np.nan),
             level_velocity=rotation.turned(world.qvel[:, :2], -yaw),
-            mean_velocity=rotation.turned(self._drift, -yaw),
             waypoint=rotation.turned(goal, -yaw),
             foot_push=world.foot_push,
             target_excess=self._excess,

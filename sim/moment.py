@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 
-MEAN_OVER_S = 0.5
-"""A time constant."""
-
 
 @dataclass
 class Moment:
@@ -24,11 +21,10 @@ class Moment:
     touched down in this step, ``last_swing`` each foot's time in the air before its last touchdown (s).
     ``edge_distance`` is inf where there is no edge, ``in_gap`` says that a foot is where only a gap is,
     ``pitch_to_tread`` is the slope from the base to the second next tread, nan where there is none near.
-    ``level_velocity`` [E, 2] is the base's in the horizontal plane, x its heading, ``mean_velocity`` [E, 2] its mean
-    over about the last gait, ``MEAN_OVER_S``; ``waypoint`` [E, 2] the unit vector in the same frame to where the robot
-    should go, nan for robots that follow their commands alone. ``foot_push`` [E, feet, 3] is the contact force on each
-    foot along the world's axes, up to its sign. ``target_excess`` [E, J] is how far joint targets were asked to move
-    beyond what the joints' top speed allows in a control step, rad.
+    ``level_velocity`` [E, 2] is the base's in the horizontal plane, x its heading; ``waypoint`` [E, 2] the unit vector
+    in the same frame to where the robot should go, nan for robots that follow their commands alone. ``foot_push`` [E,
+    feet, 3] is the contact force on each foot along the world's axes, up to its sign. ``target_excess`` [E, J] is how
+    far joint targets were asked to move beyond what the joints' top speed allows in a control step, rad.
     """
 
     linear_velocity: Array
@@ -55,7 +51,6 @@ class Moment:
     in_gap: Flags
     pitch_to_tread: Array
     level_velocity: Array
-    mean_velocity: Array
     waypoint: Array
     foot_push: Array
     target_excess: Array
