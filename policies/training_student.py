@@ -80,11 +80,10 @@ class StudentModel(MLPModel):
         depth, valid, fresh = self._images(obs)
         fresh = torch.maximum(fresh, starts[..., None].to(fresh.dtype))
         latent, (hidden, cell) = self.core(begun, proprio, depth, valid, fresh, starts=starts)
-        out = self.mlp(latent)
-        return out if self.distribution is None else self.distribution.deterministic_output(out), (
-            hidden[None],
-            cell[None],
-        )
+        actions = self.mlp(latent)
+        if self.distribution is not None:
+            actions = self.distribution.deterministic_output(actions)
+        return actions, (hidden[None], cell[None])
 
     def _images(self, obs: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Depth, valid and fresh; of a blind student, which looks at none, nothing of no size."""

@@ -143,6 +143,13 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
     assert before["stages"]["stage 2"]["control_steps"] == 384 and before["seed"] == 0
 
 
+@pytest.mark.parametrize("stage", [1, 3])
+def test_only_a_student_of_stage_2_begins_anew(tmp_path: Path, stage: Literal[1, 3]) -> None:
+    with pytest.raises(RosAttnError, match=f"--anew is for stage 2, which trains a student, not for stage {stage}"):
+        train(options(tmp_path / "run", stage, anew=True))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("stage", "asked"),
     [(1, {"frames": 3}), (2, {"frames": 3}), (2, {"vision": "pooled"}), (3, {"vision": "blind"}), (3, {"gate": False})],

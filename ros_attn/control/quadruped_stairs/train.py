@@ -270,6 +270,10 @@ def train(options: Options) -> Progress:
         given = getattr(options, name)
         if given is not None and given < least:
             raise RosAttnError(f"--{name} is {given}, but must be at least {least}.")
+    if options.anew and options.stage != 2:
+        raise RosAttnError(
+            f"--anew is for stage 2, which trains a student, not for stage {options.stage}; leave it out."
+        )
     level = _level(options)
     torch.manual_seed(options.seed + rank())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
