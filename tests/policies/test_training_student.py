@@ -64,13 +64,13 @@ def ppo(robots: Robots, **student: Any) -> PPO:
 
 def distillation(
     robots: Robots, gradient_length: int = 8, of: str | type[Distillation] = "Distillation", epochs: int = 1,
-    **student: Any,
+    rate: float = 1e-3, imitation: dict[str, int] | None = None, **student: Any,
 ) -> Distillation:  # fmt: skip
     torch.manual_seed(0)
     config = {
         "algorithm": {
-            "class_name": of, "gradient_length": gradient_length, "learning_rate": 1e-3, "max_grad_norm": 1.0,
-            "num_learning_epochs": epochs,
+            "class_name": of, "gradient_length": gradient_length, "learning_rate": rate, "max_grad_norm": 1.0,
+            "num_learning_epochs": epochs, **(imitation or {}),
         },
         "student": {
             "class_name": StudentModel, "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.1},
@@ -169,11 +169,55 @@ def test_imitation_of_sequences_is_rsl_rl_s_step_by_step(vision: str, gate: bool
         assert torch.allclose(value, our_weights[name], atol=2e-4), name
 
 
-def test_imitation_needs_a_whole_rollout() -> None:
+def test_mini_batches_are_all_the_robots_of_a_rollout() -> None:
+    """Where nothing is learnt, four of two robots have the loss and the memory of one of eight."""
+    found = []
+    for mini_batches in (1, 4):
+        robots = Robots()
+        algorithm = distillation(robots, T, Imitation, 2, rate=0.0, imitation={"mini_batches": mini_batches})
+        observed, losses = robots.observe(), []
+        for _ in range(2):
+            observed = roll_out(algorithm, robots, observed)
+            losses.append(algorithm.update()["behavior"])
+        found.append((losses, algorithm.last_hidden_states[0]))
+    (whole, state), (split, split_state) = found
+    assert split == pytest.approx(whole, rel=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(state, split_state, strict=True))
+
+
+def test_each_mini_batch_is_a_gradient_step() -> None:
     robots = Robots()
-    algorithm = distillation(robots, T // 2, Imitation)
+    algorithm = distillation(robots, T, Imitation, epochs=3, imitation={"mini_batches": 4})
     roll_out(algorithm, robots, robots.observe())
-    with pytest.raises(ValueError, match="gradient_length is 12, but a rollout has 24 steps"):
+    algorithm.update()
+    assert {int(state["step"]) for state in algorithm.optimizer.state.values()} == {12}
+
+
+def test_the_teacher_hands_robots_over() -> None:
+    robots = Robots()
+    algorithm = distillation(robots, T, Imitation, imitation={"led_updates": 4})
+    observed, shares = robots.observe(), []
+    for _ in range(5):
+        observed = roll_out(algorithm, robots, observed)
+        storage = algorithm.storage
+        led = (storage.actions == storage.privileged_actions).all(2)
+        assert (led == led[0]).all()
+        shares.append(float(led[0].float().mean()))
+        algorithm.update()
+    assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0], abs=1 / B) and shares[0] == 1 and shares[-1] == 0
+    went_on = distillation(robots, T, Imitation, imitation={"led_updates": 4})
+    went_on.load(algorithm.save(), None, strict=True)
+    assert isinstance(went_on, Imitation) and not went_on.led(B).any()
+
+
+@pytest.mark.parametrize("length, mini_batches, message", [
+    (T // 2, 1, "gradient_length is 12, but a rollout has 24 steps"), (T, B + 1, "8 robots are fewer than 9 mini-"),
+])  # fmt: skip
+def test_imitation_needs_a_whole_rollout_of_enough_robots(length: int, mini_batches: int, message: str) -> None:
+    robots = Robots()
+    algorithm = distillation(robots, length, Imitation, imitation={"mini_batches": mini_batches})
+    roll_out(algorithm, robots, robots.observe())
+    with pytest.raises(ValueError, match=message):
         algorithm.update()
 
 

@@ -57,9 +57,11 @@ WALKERS_DEVIATION = 0.4
 """Of the first actions of a teacher that begins as a walker."""
 CRITIC_LAYERS = (256, 128, 128)
 SPREAD = "distribution.std_param"
-IMITATED, IMITATED_TIMES = 48, 3
+IMITATED, IMITATED_TIMES, MINI_BATCHES = 48, 3, 4
 """Control steps between two updates of stage 2, through all of which errors are traced back: hind legs step where
-treads were seen a second ago. Each is learnt from so many times."""
+treads were seen a second ago. Each is learnt from so many times, of a part of the robots at a time."""
+LED_UPDATES = 120
+"""Over which the teacher hands the robots over to a student that begins as nobody."""
 IMITATION_RATES = 1e-3, 1e-4
 """Learning rates at the beginning and the end of stage 2."""
 
@@ -163,9 +165,10 @@ def learner(environment: TaskEnvironment, options: Options) -> PPO | Distillatio
     if options.stage == 2:
         models = {"student": exploring(student, 0.1), "teacher": exploring(teacher | {"class_name": rows}, 1.0)}
         groups = {"student": student_sees(options), "teacher": TEACHER_SEES}
-        imitating = distillation(environment, models, groups)
+        goes_on = bool(left.student) and not options.anew
+        imitating = distillation(environment, models, groups, led_updates=0 if goes_on else LED_UPDATES)
         imitating.load({"actor_state_dict": _fitting(left.teacher, imitating.teacher, options)}, None, strict=True)
-        if left.student and not options.anew:
+        if goes_on:
             imitating.student.load_state_dict(_fitting(left.student, imitating.student, options))
         return imitating
     groups = {"actor": student_sees(options), "critic": CRITIC_SEES}
@@ -216,13 +219,17 @@ def _begin_as_walker(learning: PPO, environment: TaskEnvironment, options: Optio
 
 
 def distillation(
-    environment: TaskEnvironment, models: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
+    environment: TaskEnvironment, models: Mapping[str, Any], groups: Mapping[str, Sequence[str]], led_updates: int
 ) -> Distillation:
-    """rsl_rl's distillation of the ``teacher`` among ``models`` into the ``student``, by the student's own rollouts."""
+    """rsl_rl's distillation of the ``teacher`` among ``models`` into the ``student``, by the student's own rollouts.
+
+    ``led_updates``: see :class:`.Imitation`.
+    """
     config = {
         "algorithm": {
             "class_name": "ros_attn.policies.training_imitation:Imitation", "gradient_length": IMITATED,
             "num_learning_epochs": IMITATED_TIMES, "learning_rate": IMITATION_RATES[0], "max_grad_norm": 1.0,
+            "mini_batches": min(MINI_BATCHES, environment.num_envs), "led_updates": led_updates,
         },
         **models, "obs_groups": {name: list(names) for name, names in groups.items()},
         "num_steps_per_env": IMITATED, "multi_gpu": processes(),
