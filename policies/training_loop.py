@@ -37,24 +37,31 @@ class Curriculum(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long, how often the state is kept, and, where ``rates`` are given, the learning rate.
+class Annealing:
+    """A learning rate that falls evenly from ``first`` to ``last`` over the last ``share`` of a run.
 
-    It falls evenly from the first of the two to the second; else it is the algorithm's own.
+    Meanwhile exploring counts nothing with PPO: actions deviate less and less from what will be carried out on a robot.
     """
+
+    first: float
+    last: float
+    share: float = 1.0
+
+    def __call__(self, done: float) -> float | None:
+        """The rate when so much of the run is done, from 0 to 1; None before it falls."""
+        fallen = 1 - (1 - done) / self.share
+        return None if fallen < 0 else self.first + (self.last - self.first) * min(fallen, 1.0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how often the state is kept, and the learning rate where it is not the algorithm's own."""
 
     out: Path
     environment_steps: int
+    annealing: Annealing
     save_every_s: float = 60.0
     rollout: int = 24
-    rates: tuple[float, float] | None = None
-
-    def rate(self, steps: int) -> float | None:
-        """The learning rate after so many steps."""
-        if self.rates is None:
-            return None
-        first, last = self.rates
-        return first + (last - first) * min(1.0, steps / self.environment_steps)
 
 
 @dataclass
@@ -115,10 +122,8 @@ def run(
                 progress.add({**terms, "reward/all": float(rewards.mean())}, share=0.01)
                 progress.add({"falls a minute": extras["fallen"] / environment.num_envs * 50 * 60}, share=0.01)
             algorithm.compute_returns(observations)
-        if (rate := schedule.rate(progress.steps)) is not None:
-            algorithm.learning_rate = rate
-            for group in algorithm.optimizer.param_groups:
-                group["lr"] = rate
+        if (rate := schedule.annealing(progress.steps / schedule.environment_steps)) is not None:
+            _anneal(algorithm, rate)
         losses = algorithm.update()
         progress.steps += schedule.rollout * together
         progress.seconds = before + time.monotonic() - began
@@ -138,6 +143,14 @@ def run(
             _write(schedule.out, curves, progress)
     bar.close()
     return progress
+
+
+def _anneal(algorithm: PPO | Distillation, rate: float) -> None:
+    algorithm.learning_rate = rate
+    for group in algorithm.optimizer.param_groups:
+        group["lr"] = rate
+    if isinstance(algorithm, PPO):
+        algorithm.schedule, algorithm.entropy_coef = "fixed", 0.0
 
 
 def _write(out: Path, curves: Any, progress: Progress) -> None:

@@ -10,10 +10,14 @@ from typing import Any
 from rsl_rl.algorithms import PPO
 
 from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.policies.training_loop import Annealing
 from ros_attn.policies.training_processes import processes
 
 ROLLOUT = 24
 """Control steps of every robot between two updates."""
+ANNEALING = Annealing(2e-4, 2e-5, share=0.15)
+"""Of a training by PPO. Three millions of steps of it raised a stair climber's success from 69 to 84 % at 45 degrees
+and from 90 to 95 % at 25, where six millions at the algorithm's own rate before it had raised none."""
 
 
 def perceptron(hidden: Sequence[int]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ BELOW_ROUTE_M = 0.15
 BESIDE_M = 0.4
 """And so has one that far beside the landing's sides."""
 FARTHEST_M = 2.0
+GAINED_M = 0.1
+"""A robot that comes no farther than that is stuck."""
 
 
 class Climb(Sense):
@@ -37,8 +39,9 @@ class Climb(Sense):
 
     Ends: ``SUCCEEDED`` with the centres of all feet in the landing's region; ``TRAPPED`` when the middle of a shank was
     below a tread that covers it in plan for more than 1 s without a break; ``OFF`` when the base is 0.15 m below the
-    step it is over, or 0.4 m beside the landing's sides. Waypoint: the first of the route at least 0.6 m ahead in x, at
-    most the last.
+    step it is over, or 0.4 m beside the landing's sides; ``STUCK`` when it was asked to move for ``patience_s`` and
+    gained no 0.1 m in x (never, if that is None). Waypoint: the first of the route at least 0.6 m ahead in x, at most
+    the last.
 
     ``speeds`` [m/s]: commands forward are uniform in it, ``standing`` is the share of those to stand.
 
@@ -46,11 +49,15 @@ class Climb(Sense):
     m; zeros on terrain without landing.
     """
 
-    def __init__(self, robots: int, speeds: tuple[float, float] = (0.3, 0.8), standing: float = 0.0) -> None:
-        self.speeds, self.standing = speeds, standing
+    def __init__(
+        self, robots: int, speeds: tuple[float, float] = (0.3, 0.8), standing: float = 0.0,
+        patience_s: float | None = None,
+    ) -> None:  # fmt: skip
+        self.speeds, self.standing, self.patience_s = speeds, standing, patience_s
         self.treads = np.zeros(robots, np.intp)
         """The most waypoints that each base has come to in its episode, the ended ones' until their first step."""
         self._below = np.zeros(robots, np.intp)
+        self._came_to, self._tries = np.zeros(robots), np.zeros(robots, np.intp)
 
     @staticmethod
     def climbing(task: LocomotionTask) -> Flags:
@@ -99,6 +106,11 @@ class Climb(Sense):
         end = np.zeros(len(place), np.int8)
         end[arrived] = End.SUCCEEDED
         end[self._below * task.step_s > TRAPPED_S] = End.TRAPPED
+        if self.patience_s is not None:
+            gained = first | (place[:, 0] >= self._came_to + GAINED_M)
+            self._came_to = np.where(gained, place[:, 0], self._came_to)
+            self._tries = np.where(gained, 0, self._tries + (task.command != 0).any(axis=-1))
+            end[self._tries * task.step_s > self.patience_s] = End.STUCK
         end[lost] = End.OFF
         end[~climbing] = End.NOT
         return end

@@ -24,9 +24,10 @@ class End(IntEnum):
     TRAPPED = 3
     OFF = 4
     SUCCEEDED = 5
+    STUCK = 6
 
 
-FAILURES = (End.FELL, End.TRAPPED, End.OFF)
+FAILURES = (End.FELL, End.TRAPPED, End.OFF, End.STUCK)
 
 
 class Goal(Protocol):

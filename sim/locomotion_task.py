@@ -266,7 +266,7 @@ class LocomotionTask:
 
     def _counts(self, each: Weighted) -> float:
         """What a reward counts in this step."""
-        return each.weight * STEP_S * (self.strictness if each.weight < 0 else 1.0)
+        return each.weight * STEP_S * (self.strictness if each.weight < 0 and each.lenient else 1.0)
 
     def _fallen(self, m: Moment) -> NDArray[np.bool_]:
         touched = (m.body_force[:, self._fatal] > TOUCH_N).any(axis=-1)

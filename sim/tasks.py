@@ -48,6 +48,9 @@ def walk(
 
 WALKERS_SHARE = 0.1
 """Of the robots in training to climb, those that follow velocity commands on level ground."""
+PATIENCE_S = 3.0
+"""Robots in training that come no farther for so long begin anew, as after a fall: those whose legs hang in a staircase
+would wait there for most of their episodes, and be none the worse for it."""
 
 
 def climb(
@@ -67,14 +70,14 @@ def climb(
 
     Groups beside those of walking: ``heights`` and ``waypoint``, privileged; with ``depth``, which prepares images,
     also ``depth``, ``valid`` and ``fresh``. ``training``: levels begin low and follow each robot's success, one robot
-    in ten walks on level ground, one command in six is to stand, and depth cameras fail now and then
-    (:class:`.DepthFaults`); else each episode is on a random level.
+    in ten walks on level ground, one command in six is to stand, episodes of robots that are stuck end, and depth
+    cameras fail now and then (:class:`.DepthFaults`); else each episode is on a random level.
     ``varied``: as in :func:`walk`, by :data:`CLIMBING`.
     """
     walkers = round(WALKERS_SHARE * environments) if training else 0
     curriculum = TerrainCurriculum(environments, walkers) if training else None
     levels = StairsLevels()
-    goal = Climb(environments, standing=1 / 6 if training else 0.0)
+    goal = Climb(environments, standing=1 / 6, patience_s=PATIENCE_S) if training else Climb(environments)
     start = Start(place=0.1, yaw=float(np.deg2rad(20.0)), speed=0.1) if varied else Start(yaw=0.0, speed=0.0)
     world = LeggedWorld(robot, environments, boxes=BOXES, threads=threads)
     task = LocomotionTask(

@@ -20,7 +20,7 @@ LENIENT, STRICT_FROM_LEVEL = 0.2, 5.0
 """Penalties count so little while the mean level is 1 and below, and all of their weights from that one on."""
 SLOPE_BUCKETS_DEG = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 37.0, 45.0, 55.0)
 """Upper ends; slope 0 is what has no stairs."""
-REHEARSED = 0.3
+REHEARSED = 0.5
 _FORGET = 0.01
 
 

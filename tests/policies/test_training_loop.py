@@ -14,6 +14,8 @@ from ros_attn.control.quadruped_walk.train import Options, learner, task, train
 from ros_attn.errors import RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.policies.training_loop import Annealing, Schedule, run
+from ros_attn.sim.curriculum import CommandCurriculum
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -37,6 +39,23 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.part"))
     with pytest.raises(RosAttnError, match="other options"):
         train(options(tmp_path, 1000, seed=1))
+
+
+def test_the_rate_falls_and_exploring_ends_in_the_last_part_of_a_run(tmp_path: Path) -> None:
+    rate = Annealing(2e-4, 2e-5, share=0.25)
+    assert [rate(done) for done in (0.0, 0.74)] == [None, None]
+    assert [rate(done) for done in (0.75, 0.875, 1.0, 1.2)] == pytest.approx([2e-4, 1.1e-4, 2e-5, 2e-5])
+    environment = TaskEnvironment(task(options(tmp_path, 0)), torch.device("cpu"))
+    algorithm = learner(environment, options(tmp_path, 0))
+    assert isinstance(environment.task.curriculum, CommandCurriculum)
+    for steps, schedule, entropy in ((192, "adaptive", 0.01), (960, "fixed", 0.0)):
+        planned = Schedule(tmp_path / schedule, steps, Annealing(3e-4, 1e-4, share=0.5))
+        algorithm.entropy_coef = 0.01
+        run(algorithm, environment, environment.task.curriculum, planned, "")
+        assert (algorithm.schedule, algorithm.entropy_coef) == (schedule, entropy)
+    # The last of five rollouts begins when 0.8 of the run is done.
+    assert algorithm.learning_rate == pytest.approx(3e-4 - 2e-4 * 0.6)
+    assert {group["lr"] for group in algorithm.optimizer.param_groups} == {algorithm.learning_rate}
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,30 @@ def test_immobile_robot_runs_out_of_time() -> None:
     assert isinstance(task.goal, Climb) and task.goal.treads[0] == 0
 
 
+def test_stuck_after_three_seconds_of_trying_without_a_gain() -> None:
+    task = on(stairs())
+    assert isinstance(task.goal, Climb)
+    task.goal.patience_s = 3.0
+    task.command[:] = 0.5, 0.0, 0.0
+    stepped(task, 100)
+    put(task, 0.2)  # a gain
+    stepped(task, 50)
+    task.command[:] = 0.0
+    assert stepped(task, 45).end[0] == End.NOT  # who is to stand does not try
+    task.command[:] = 0.5, 0.0, 0.0
+    put(task, 0.25)  # too small to be one
+    ends = [stepped(task).end[0] for _ in range(102)]
+    assert ends == [End.NOT] * 101 + [End.STUCK]
+    assert task.step(STILL).end[0] == End.NOT
+
+
+def test_evaluations_have_patience() -> None:
+    training = tasks.climb(ROBOT, MAPPING, 4, threads=1, training=True)
+    trial = tasks.climb_episodes(ROBOT, MAPPING, 1, 30.0, threads=1)
+    assert isinstance(training.goal, Climb) and training.goal.patience_s == 3.0
+    assert isinstance(trial.goal, Climb) and trial.goal.patience_s is None
+
+
 def table() -> Terrain:
     """A slab that the robot stands under; the way leads past it."""
     low = replace(flat(), boxes=np.array([[0.0, 0.0, 1.0, 0.6, 0.6, 0.02]]))

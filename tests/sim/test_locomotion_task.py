@@ -173,6 +173,17 @@ def test_penalties_alone_are_lenient() -> None:
     assert lenient["torque"] == pytest.approx(0.5 * strict["torque"])
 
 
+def test_knees_on_the_ground_cost_as_much_at_first_as_later() -> None:
+    task = made(1, varied=False)
+    rewards = task.rewards
+    counts = {}
+    for strictness in (0.2, 1.0):
+        task.strictness = strictness
+        counts[strictness] = {name: task._counts(each) for name, each in rewards.items()}
+    assert counts[0.2]["body contacts"] == counts[1.0]["body contacts"] == pytest.approx(-4.0 * 0.02)
+    assert counts[0.2]["torque"] == pytest.approx(0.2 * counts[1.0]["torque"])
+
+
 def test_states_that_are_not_finite_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_ATTN_NON_FINITE", str(tmp_path / "kept"))
     monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings into the current folder

@@ -55,6 +55,8 @@ def at(task: LocomotionTask, robot: int, level: int) -> None:
         (End.FELL, 0.35, -1),
         (End.TRAPPED, 0.5, 0),
         (End.OFF, 0.1, -1),
+        (End.STUCK, 0.95, 0),
+        (End.STUCK, 0.3, -1),
     ],
 )
 def test_up_and_down(task: LocomotionTask, end: End, share: float, change: int) -> None:
@@ -82,7 +84,7 @@ def test_walkers_keep_to_level_ground(task: LocomotionTask) -> None:
     assert curriculum_of(task).figures()["level"] == pytest.approx(task.level[2:].mean())
 
 
-def test_three_in_ten_episodes_rehearse_lower_levels_and_change_none(task: LocomotionTask) -> None:
+def test_half_of_the_episodes_rehearse_lower_levels_and_change_none(task: LocomotionTask) -> None:
     grounds, levels = [], []
     for _ in range(1000):
         at(task, 5, 9)
@@ -91,8 +93,8 @@ def test_three_in_ten_episodes_rehearse_lower_levels_and_change_none(task: Locom
         if grounds[-1] < 9:
             levels.append(ended(task, 5, End.FELL, 0.0))
     assert set(grounds) == set(range(10)) and set(levels) == {9}
-    # 0.3 of them on one of ten levels, the robot's own included.
-    assert np.mean(np.array(grounds) < 9) == pytest.approx(0.27, abs=0.05)
+    # 0.5 of them on one of ten levels, the robot's own included.
+    assert np.mean(np.array(grounds) < 9) == pytest.approx(0.45, abs=0.05)
 
 
 def test_task_changes_the_ground_with_the_level(task: LocomotionTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.errors import RosAttnError
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
-from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
-from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
+from ros_attn.policies.training_loop import STATE, Annealing, Progress, Schedule, run
+from ros_attn.policies.training_ppo import ANNEALING, ROLLOUT, exploring, perceptron, ppo
 from ros_attn.policies.training_processes import processes, rank
 from ros_attn.policies.training_start import begin_as
 from ros_attn.policies.training_student import StudentModel
@@ -57,13 +57,14 @@ WALKERS_DEVIATION = 0.4
 """Of the first actions of a teacher that begins as a walker."""
 CRITIC_LAYERS = (256, 128, 128)
 SPREAD = "distribution.std_param"
-IMITATED, IMITATED_TIMES, MINI_BATCHES = 48, 3, 4
-"""Control steps between two updates of stage 2, through all of which errors are traced back: hind legs step where
-treads were seen a second ago. Each is learnt from so many times, of a part of the robots at a time."""
-LED_UPDATES = 120
+IMITATED, MINI_BATCH = 48, 8
+"""Control steps between two updates of stage 2, through all of which errors are traced back, as hind legs step where
+treads were seen a second ago; and how many robots a gradient step learns from. Each step is learnt from once: new ones
+cost no more."""
+LED_UPDATES = 60
 """Over which the teacher hands the robots over to a student that begins as nobody."""
-IMITATION_RATES = 1e-3, 1e-4
-"""Learning rates at the beginning and the end of stage 2."""
+IMITATION = Annealing(1e-3, 1e-4)
+"""The learning rate of stage 2."""
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,8 @@ def distillation(
     config = {
         "algorithm": {
             "class_name": "ros_attn.policies.training_imitation:Imitation", "gradient_length": IMITATED,
-            "num_learning_epochs": IMITATED_TIMES, "learning_rate": IMITATION_RATES[0], "max_grad_norm": 1.0,
-            "mini_batches": min(MINI_BATCHES, environment.num_envs), "led_updates": led_updates,
+            "learning_rate": IMITATION.first, "max_grad_norm": 1.0,
+            "mini_batches": max(1, environment.num_envs // MINI_BATCH), "led_updates": led_updates,
         },
         **models, "obs_groups": {name: list(names) for name, names in groups.items()},
         "num_steps_per_env": IMITATED, "multi_gpu": processes(),
@@ -291,8 +292,8 @@ def train(options: Options) -> Progress:
         made.level[:] = made.curriculum.levels
     environment = TaskEnvironment(made, device)
     steps = options.steps or STEPS[options.stage]
-    rollout, rates = (IMITATED, IMITATION_RATES) if options.stage == 2 else (ROLLOUT, None)
-    schedule = Schedule(folder(options, options.stage), steps, options.save_every_s, rollout, rates)
+    rollout, annealing = (IMITATED, IMITATION) if options.stage == 2 else (ROLLOUT, ANNEALING)
+    schedule = Schedule(folder(options, options.stage), steps, annealing, options.save_every_s, rollout)
     kept = {
         key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
     }

@@ -16,7 +16,7 @@ from ros_attn.errors import RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_loop import STATE, Progress, Schedule, run
-from ros_attn.policies.training_ppo import ROLLOUT, exploring, perceptron, ppo
+from ros_attn.policies.training_ppo import ANNEALING, ROLLOUT, exploring, perceptron, ppo
 from ros_attn.policies.training_processes import rank
 from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
@@ -93,7 +93,7 @@ def train(options: Options) -> Progress:
     made = task(options)
     assert made.curriculum is not None
     environment = TaskEnvironment(made, device)
-    schedule = Schedule(options.out, options.steps, options.save_every_s, ROLLOUT)
+    schedule = Schedule(options.out, options.steps, ANNEALING, options.save_every_s, ROLLOUT)
     kept = {
         key: value for key, value in asdict(options).items() if key not in ("out", "save_every_s", "threads", "steps")
     }
