@@ -19,6 +19,7 @@ from ros_attn.errors import CheckpointError, RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
+from ros_attn.policies.training_imitation import Imitation
 from ros_attn.sim.go2_like import GO2_LIKE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -127,12 +128,15 @@ def test_every_stage_can_begin_with_what_lies_beside_a_checkpoint(trained: Path,
     )  # fmt: skip
     for stage, part, expected in cases:
         asked = options(tmp_path / "run", stage, begin=str(begin))
-        begun = learner(TaskEnvironment(task(asked), torch.device("cpu")), asked).save()[part]
+        learning = learner(TaskEnvironment(task(asked), torch.device("cpu")), asked)
+        assert not isinstance(learning, Imitation) or not learning.led(8).any()
+        begun = learning.save()[part]
         differing = [name for name, value in expected.items() if not torch.equal(value, begun[name])]
         assert differing == (["distribution.std_param"] if part == "actor_state_dict" and stage == 3 else []), part
     anew = options(tmp_path / "run", 2, begin=str(begin), anew=True)
-    other = learner(TaskEnvironment(task(anew), torch.device("cpu")), anew).save()["student_state_dict"]
-    assert not torch.equal(other["mlp.0.weight"], student["mlp.0.weight"])
+    other = learner(TaskEnvironment(task(anew), torch.device("cpu")), anew)
+    assert not torch.equal(other.save()["student_state_dict"]["mlp.0.weight"], student["mlp.0.weight"])
+    assert isinstance(other, Imitation) and other.led(8).all()
     train(options(tmp_path / "run", 3, begin=str(begin)))
     export(Export(tmp_path / "run", tmp_path / "next"))
     assert (tmp_path / "next" / "training.safetensors").is_file()
