@@ -22,7 +22,7 @@ def test_immobile_robots_fail_by_time() -> None:
     assert (trials.end == End.TIME).all() and not trials.success.any()
     assert trials.seconds == pytest.approx(np.full(3, 30.0)) and trials.treads.tolist() == [0, 0, 0]
     assert trials.slope_deg.tolist() == [20.0] * 3
-    assert trials.counts() == {"time": 3, "fell": 0, "trapped": 0, "off": 0, "succeeded": 0}
+    assert trials.counts() == {"time": 3, "fell": 0, "trapped": 0, "off": 0, "succeeded": 0, "stuck": 0}
 
 
 def test_only_the_first_episode_counts() -> None:
