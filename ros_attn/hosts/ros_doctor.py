@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ros_attn.errors import RosAttnError
 from ros_attn.graph import Graph
+from ros_attn.hosts.ros_leftovers import PORT, leftovers
 from ros_attn.runtime import Runtime
 from ros_attn.values import Transforms, Value
 
@@ -157,6 +158,13 @@ def shared_memory(found: Findings, environment: Mapping[str, str], room: Path = 
         )
     else:
         found.say(f"{room}: {free / 2**20:.0f} MB free")
+    if left := leftovers(room):
+        ports = sum(path.name.startswith(PORT) for path in left)
+        found.say(
+            f"{room}: {ports} ports and {len(left) - ports} segments of Fast DDS belong to no process, as after kill "
+            f"-9; where a node that was started again hears nothing, stop all nodes and rm {room}/fastrtps_* "
+            f"{room}/sem.fastrtps_*"
+        )
 
 
 # -- topics ---------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from ros_attn.errors import RosAttnError
-from ros_attn.hosts.ros_doctor import Findings, segment_size, shared_memory, shipped_profile
+from ros_attn.hosts.ros_doctor import SHARED_MEMORY, Findings, segment_size, shared_memory, shipped_profile
+from ros_attn.hosts.ros_leftovers import PORT, leftovers
 from ros_attn.values import Imu
 from tests.ros.driver import LATCHED, RELIABLE, Driver
 
@@ -100,3 +101,37 @@ def test_topics_rates_and_clocks(driver: Driver, domain_id: int) -> None:
     done = subprocess.run([*run, component], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert "!! /camera_info: nobody publishes it." in done.stdout
     assert "/late/imu" not in done.stdout
+
+
+NODE = """
+import sys, rclpy
+rclpy.init()
+node = rclpy.create_node("short_lived")
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_node_leaves_is_told(domain_id: int) -> None:
+    first = 7400 + 250 * domain_id  # ports of a domain, by the RTPS specification
+
+    def left() -> set[Path]:
+        ports = {path for path in leftovers(SHARED_MEMORY) if path.name.startswith(PORT)}
+        return {path for path in ports if first <= int(path.name.removeprefix(PORT)) < first + 250}
+
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id), "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE)}
+    for path in left():
+        path.unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as node:
+        assert node.stdout is not None and node.stdout.readline() == "up\n"
+        assert not left()
+        before = set(leftovers(SHARED_MEMORY))
+        node.kill()
+    killed = left()
+    assert killed
+    [told] = [line for line in findings(environment, SHARED_MEMORY).lines if "belong to no process" in line]
+    assert int(re.findall(r"(\d+) ports", told)[0]) >= len(killed) and f"rm {SHARED_MEMORY}/fastrtps_*" in told
+    for path in set(leftovers(SHARED_MEMORY)) - before:  # its segment has 32 MB
+        path.unlink()
