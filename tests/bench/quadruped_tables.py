@@ -146,29 +146,6 @@ def quadruped_stairs() -> str:
     return _table(("slope", *policies), rows, results)
 
 
-def quadruped_ablations() -> str:
-    """Success of students of which something was left out, by slope: ``WHAT-SEED`` of the bench, by what it is.
-
-    Of several seeds the median one's, with its interval, and all of them.
-    """
-    results = _load("quadruped_ablations")
-    policies = _stairs_rows(results, "1")
-    groups: dict[str, list[str]] = {}
-    for name in policies:
-        groups.setdefault(name.rpartition("-")[0], []).append(name)
-    slopes = sorted({slope for rows in policies.values() for slope in rows}, key=float)
-
-    def cell(names: list[str], slope: str) -> str:
-        rates = [policies[name][slope]["success"] for name in names]
-        median = _rate(sorted(rates)[len(rates) // 2])
-        return median if len(rates) == 1 else f"{median}: {', '.join(f'{rate[0]:.1%}' for rate in rates)}"
-
-    rows = [
-        (what, str(len(names)), *(cell(names, slope) for slope in slopes)) for what, names in groups.items()
-    ]  # fmt: skip
-    return _table(("student", "seeds", *(f"{slope}°" for slope in slopes)), rows, results)
-
-
 def quadruped_stairs_noise() -> str:
     """Success of the students by slope and size of the depth noise."""
     results = _load("quadruped_stairs")
