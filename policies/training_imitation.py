@@ -9,6 +9,7 @@ from rsl_rl.algorithms import Distillation
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from ros_attn.policies.spatial_lstm import State
 from ros_attn.policies.training_student import StudentModel
 
 GOLDEN = 0.618034
@@ -58,25 +59,24 @@ class Imitation(Distillation):
         dones = storage.dones[..., 0] != 0
         starts = torch.zeros_like(dones)
         starts[1:] = dones[:-1]
-        begun = self.last_hidden_states[0] or tuple(
-            state[None] for state in student.core.memory.initial_state(robots)
-        )  # fmt: skip
-        last, losses = tuple(torch.empty_like(state) for state in begun), 0.0
+        before = self.last_hidden_states[0]
+        begun = (before[0][0], before[1][0]) if before else student.core.memory.initial_state(robots)
+        last, losses = (torch.empty_like(begun[0]), torch.empty_like(begun[1])), 0.0
         for _ in range(self.num_learning_epochs):
             for ids in torch.randperm(robots, device=starts.device).chunk(self.mini_batches):
-                loss, ended = self._learn(ids, starts[:, ids], (begun[0][:, ids], begun[1][:, ids]))
+                loss, ended = self._learn(ids, starts[:, ids], (begun[0][ids], begun[1][ids]))
                 losses += loss
                 for state, of_ids in zip(last, ended, strict=True):
-                    state[:, ids] = of_ids
+                    state[ids] = of_ids
         kept = (~dones[-1]).to(last[0].dtype)[:, None]
-        held = last[0] * kept, last[1] * kept
+        held = (last[0] * kept)[None], (last[1] * kept)[None]
         self.last_hidden_states = held, None
         student.reset(hidden_state=held)
         student.update_normalization(storage.observations.flatten(0, 1))
         storage.clear()
         return {"behavior": losses / (self.num_learning_epochs * self.mini_batches)}
 
-    def _learn(self, ids: Tensor, starts: Tensor, begun: tuple[Tensor, Tensor]) -> tuple[float, tuple[Tensor, Tensor]]:
+    def _learn(self, ids: Tensor, starts: Tensor, begun: State) -> tuple[float, State]:
         """A gradient step by robots ``ids``; their loss and their memory's last state."""
         storage, student = self.storage, cast(StudentModel, self.student)
         actions, (hidden, cell) = student.follow(storage.observations[:, ids], starts, begun)

@@ -11,6 +11,7 @@ from rsl_rl.utils import unpad_trajectories
 from tensordict import TensorDict
 from torch import Tensor
 
+from ros_attn.policies.spatial_lstm import State
 from ros_attn.policies.stair_student import DEPTH_SHAPE, HEAD, VALID_SHAPE, PerceptiveMemory, StudentState
 
 GROUPS = ("policy", "depth", "valid", "fresh")
@@ -65,25 +66,19 @@ class StudentModel(MLPModel):
         self._state, self._held = (state.hidden, state.cell), state.held
         return out
 
-    def follow(
-        self, obs: TensorDict, starts: Tensor, hidden_state: HiddenState
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Mean actions [T, B, J] of whole rollouts [T, B], and h and c [1, B, H] after them, with all their gradients.
+    def follow(self, obs: TensorDict, starts: Tensor, state: State) -> tuple[Tensor, State]:
+        """Mean actions [T, B, J] of whole rollouts [T, B], and the memory's last state, with all their gradients.
 
         ``starts`` [T, B] bool marks the first steps of episodes; what came before is forgotten there.
         """
-        assert not isinstance(hidden_state, Tensor)
-        proprio = self.obs_normalizer(obs["policy"])
-        begun = self.core.memory.initial_state(proprio.shape[1])
-        if hidden_state is not None:
-            begun = hidden_state[0][0], hidden_state[1][0]
         depth, valid, fresh = self._images(obs)
         fresh = torch.maximum(fresh, starts[..., None].to(fresh.dtype))
-        latent, (hidden, cell) = self.core(begun, proprio, depth, valid, fresh, starts=starts)
+        proprio = self.obs_normalizer(obs["policy"])
+        latent, last = self.core(state, proprio, depth, valid, fresh, starts=starts)
         actions = self.mlp(latent)
         if self.distribution is not None:
             actions = self.distribution.deterministic_output(actions)
-        return actions, (hidden[None], cell[None])
+        return actions, last
 
     def _images(self, obs: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Depth, valid and fresh; of a blind student, which looks at none, nothing of no size."""
