@@ -29,13 +29,14 @@ from ros_attn.control.quadruped_stairs import policy as stairs_policy
 from ros_attn.control.quadruped_stairs.train import TEACHER_SEES
 from ros_attn.control.quadruped_walk import policy as walk_policy
 from ros_attn.control.shipped import checkpoint_folder
+from ros_attn.errors import RosAttnError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.training_loop import STATE
 from ros_attn.provenance import provenance
 from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import Observations
-from ros_attn.sim.stairs import EPISODE_SLOPES_DEG, EPISODE_TREADS
+from ros_attn.sim.stairs import EPISODE_SLOPES_DEG, EPISODE_TREADS, episode_depths
 from ros_attn.sim.stairs_trial import Act, evaluate
 from tests.bench.quadruped_walk import wilson
 
@@ -121,12 +122,26 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_stairs.json"))
     arguments = parser.parse_args(words)
+    try:
+        for slope in arguments.slopes:
+            episode_depths(slope)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        _try(arguments)
+    except RosAttnError as error:
+        parser.error(str(error))
+
+
+def _try(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {"policies": {}}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for kind, make in KINDS.items():
         for text in getattr(arguments, kind):
-            name, _, path = text.partition("=")
+            name, separator, path = text.partition("=")
+            if not separator:
+                raise RosAttnError(f"--{kind} {text} has no name; give NAME=DIR, as {text}={text}.")
             made, mapping, sees = make(checkpoint_folder(path))
             entry = results["policies"].setdefault(name, {"kind": kind, "rows": {}})
             for noise in arguments.depth_noise if sees else [1.0]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ros_attn.errors import CheckpointError
 from tests.bench import quadruped_stairs as bench
 
 
@@ -28,6 +27,15 @@ def test_student_and_teacher_of_a_checkpoint_climb_and_rows_are_added(tmp_path: 
         assert 4.0 < row["seconds"] < 15.0
 
 
-def test_a_walker_has_no_teacher_beside_it(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has no training\.safetensors to go on from"):
-        bench.main(["--teacher", "teacher=walk_go2", "--out", str(tmp_path / "results.json")])
+@pytest.mark.parametrize("words, sentence", [
+    (["--teacher", "teacher=walk_go2"], "has no training.safetensors to go on from"),
+    (["--student", "mine=stairs_go3"], "There is no checkpoint stairs_go3 (did you mean 'stairs_go2'?)"),
+    (["--student", "stairs_go2"], "--student stairs_go2 has no name; give NAME=DIR"),
+    (["--student", "mine=stairs_go2", "--slopes", "12"], "stairs of 12.0 degrees are not defined"),
+])  # fmt: skip
+def test_mistakes_are_said_in_a_sentence(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench.main([*words, "--out", str(tmp_path / "results.json")])
+    assert sentence in capsys.readouterr().err and not (tmp_path / "results.json").exists()
