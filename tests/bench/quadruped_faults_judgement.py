@@ -17,7 +17,7 @@ import numpy as np
 from ros_attn.control.safety_gate.contract import JointContract
 from ros_attn.hosts.sim_policy import GATE
 from ros_attn.values import Array, Imu, JointState, Value
-from tests.bench.quadruped_faults import EARLY_MS, FAULTS, MS, POLICY_COMMANDS, Fault
+from tests.bench.quadruped_faults import FAULTS, MS, POLICY_COMMANDS, Fault
 
 STEP_NS = 5 * MS
 SEEN_MS = 400
@@ -122,11 +122,6 @@ class Verdict:
     log: tuple[str, ...] = ()
 
 
-def threshold(fault: Fault, last_good_ns: int, first_bad_ns: int) -> int:
-    """Where a fault counts as one (ROS time): some time after the last good message, or after the first bad one."""
-    return last_good_ns + fault.after_ms * MS if fault.after_ms is not None else first_bad_ns + fault.from_first_ms * MS
-
-
 def damps(command: JointState) -> bool:
     """Whether a command asks for damping."""
     return not command.position.size and command.velocity.size == len(command.names) and not command.velocity.any()
@@ -178,7 +173,7 @@ def _of_damping(
     if step_ms is None:
         return "the robot did not damp"
     for clock, ms in (("ROS time", stamp_ms), ("wall time", arrival_ms)):
-        if not -EARLY_MS <= ms <= fault.within_ms:
+        if not 0 <= ms <= fault.within_ms:
             return f"damped {ms:.1f} ms after the threshold in {clock}"
     damped_ns = seen.threshold.ros_ns + round(step_ms * MS)
     if seen.steps[-1].stamp_ns < damped_ns + SEEN_MS * MS:

@@ -47,8 +47,8 @@ from ros_attn.grid import SECOND
 from ros_attn.hosts.ros_diagnostics import alike
 from ros_attn.provenance import provenance
 from ros_attn.values import Flag, Twist
-from tests.bench.quadruped_faults import MS, Fault
-from tests.bench.quadruped_faults_judgement import LATCHED, LIVE_FAULTS, Verdict, judge, threshold
+from tests.bench.quadruped_faults import MS, Fault, threshold
+from tests.bench.quadruped_faults_judgement import LATCHED, LIVE_FAULTS, Verdict, judge
 from tests.bench.quadruped_faults_relay import Relay
 from tests.bench.quadruped_faults_team import OUTSIDE, PROFILE, RESET, ROOT, Team, go_first, load
 from tests.bench.quadruped_walk import wilson
@@ -141,13 +141,14 @@ class Bench:
             self.team.kill(fault.kills)
         else:
             relay.begin(fault)
-        crossing_ns = begun.ros_ns + ((fault.after_ms or 0) + fault.from_first_ms) * MS
+        crossing_ns = begun.ros_ns + (fault.after_ms or fault.cut_ms or 0) * MS
         seconds = STOPPING_S if fault.topic == "/cmd_vel" else AFTER_S[fault.damps]
         self._pass_time(seconds, crossing_ns)
         relay.measuring = False
         at = begun
         if fault.topic in relay.last_good:
-            at = relay.instant(threshold(fault, relay.last_good[fault.topic], relay.first_bad_ns))
+            cut_ns = relay.cut_since(begun.ros_ns) if fault.cut_ms else 0
+            at = relay.instant(threshold(fault, relay.last_good[fault.topic], relay.first_bad_ns, cut_ns))
         seen = relay.recording(begun, at, self.contract)
         deadline_s = time.monotonic() + LINE_S
         while True:

@@ -24,7 +24,7 @@ from ros_attn.grid import SECOND
 from ros_attn.hosts import ros_qos
 from ros_attn.hosts.ros_inputs import message_class
 from ros_attn.values import Imu, JointState, Value
-from tests.bench.quadruped_faults import COMMANDS, POLICY_COMMANDS, Fault
+from tests.bench.quadruped_faults import COMMANDS, MS, POLICY_COMMANDS, Fault, cut_since
 from tests.bench.quadruped_faults_judgement import Instant, Recording, Sighting, damps, step_of, tilt
 from tests.ros.driver import RELIABLE, Driver
 
@@ -32,6 +32,8 @@ UNTAMPERED = "/untampered"
 RELAYED: dict[str, type[Value]] = {"/imu": Imu, "/joint_states": JointState, POLICY_COMMANDS: JointState}
 KEPT_S = 20.0
 GATE_NS = SECOND // 100
+BEFORE_MS = 300
+"""How long before a fault it is looked whether the gate cuts commands already."""
 SEEN = 0.9
 """Share of the commands that must have come to say that the gate passed all; at first the relay may not hear it yet."""
 
@@ -74,6 +76,8 @@ class Relay:
         self.measuring = False
         """Whether delays are kept: during walks and faults, not while the bench restarts or decodes."""
         self.commands: deque[Kept] = deque(maxlen=round(100 * KEPT_S))
+        self.asked: deque[bytes] = deque(maxlen=round(50 * KEPT_S))
+        """The policy's commands as they passed."""
         self.sensed: dict[str, deque[Kept]] = {
             topic: deque(maxlen=round(200 * KEPT_S)) for topic in ("/imu", "/joint_states")
         }
@@ -111,7 +115,7 @@ class Relay:
 
     def forget(self) -> None:
         """Another robot begins, whose time does too."""
-        for kept in (self.commands, *self.sensed.values()):
+        for kept in (self.commands, self.asked, *self.sensed.values()):
             kept.clear()
         self.last_good.clear()
 
@@ -129,7 +133,7 @@ class Relay:
         if topic in self.sensed:
             self.sensed[topic].append(message)
         if fault is None or fault.topic != topic:
-            self._publishers[topic].publish(raw)
+            self._publish(topic, raw)
             self.last_good[topic] = message.stamp_ns
             if self.measuring:
                 self.delays_ms.append((time.time_ns() - message.written_ns) / 1e6)
@@ -138,7 +142,12 @@ class Relay:
         value = value_of(raw, RELAYED[topic])
         changed = fault.change(value, message.stamp_ns - self.first_bad_ns)
         if changed is not None:
-            self._publishers[topic].publish(raw if changed is value else bytes_of(changed))
+            self._publish(topic, raw if changed is value else bytes_of(changed))
+
+    def _publish(self, topic: str, raw: bytes) -> None:
+        self._publishers[topic].publish(raw)
+        if topic == POLICY_COMMANDS:
+            self.asked.append(raw)
 
     # -- what was seen ----------------------------------------------------------------------------------
 
@@ -148,6 +157,14 @@ class Relay:
         expected = (to_ns - from_ns) / GATE_NS
         damped = [damps(value_of(raw, JointState)) for raw in found]  # type: ignore[arg-type]
         return len(found) > SEEN * expected and not any(damped)
+
+    def cut_since(self, from_ns: int) -> int:
+        """See :func:`tests.bench.quadruped_faults.cut_since`: of what came from shortly before a stamp on."""
+        asked, passed = (
+            [value_of(raw, JointState) for raw in list(found) if stamp_of(raw) >= from_ns - BEFORE_MS * MS]
+            for found in (self.asked, [each.raw for each in self.commands])
+        )
+        return cut_since(asked, passed)  # type: ignore[arg-type]
 
     def recording(self, since: Instant, threshold: Instant, contract: JointContract) -> Recording:
         """Everything that came after an instant."""

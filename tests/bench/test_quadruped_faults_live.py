@@ -12,7 +12,7 @@ pytest.importorskip("mujoco")
 from ros_attn.control.safety_gate.contract import JointContract
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.values import Imu, JointState
-from tests.bench.quadruped_faults import MS
+from tests.bench.quadruped_faults import MS, cut_since, threshold
 from tests.bench.quadruped_faults_judgement import (
     LATCHED,
     LIVE_FAULTS,
@@ -25,7 +25,6 @@ from tests.bench.quadruped_faults_judgement import (
     damps,
     judge,
     step_of,
-    threshold,
     tilt,
 )
 
@@ -151,10 +150,32 @@ def test_damping_is_told_from_torques_and_from_commands() -> None:
 
 
 def test_thresholds_count_from_the_last_good_or_the_first_bad_message() -> None:
-    good, bad = 100 * MS, 105 * MS
-    found = {name: threshold(fault, good, bad) // MS for name, fault in LIVE_FAULTS.items()}
+    good, bad, cut = 100 * MS, 105 * MS, 80 * MS
+    found = {name: threshold(fault, good, bad, cut) // MS for name, fault in LIVE_FAULTS.items()}
     assert (found["imu silent"], found["gate killed"]) == (140, 160)
-    assert (found["imu not finite"], found["policy's command beyond limits"]) == (105, 605)
+    assert (found["imu not finite"], found["policy's command beyond limits"]) == (105, 580)
+
+
+def test_a_cut_counts_from_the_first_command_that_is_cut_without_a_break() -> None:
+    rng = np.random.default_rng(0)
+    asked = [
+        JointState(k * 20 * MS, CONTRACT.joints, rng.standard_normal(12), np.empty(0), np.empty(0)) for k in range(20)
+    ]
+
+    def passed(cut_ms: set[int], until_ms: int = 400) -> list[JointState]:
+        found = []
+        for ms in range(20, until_ms, 10):
+            position = asked[(ms - 10) // 20].position + (0.01 if ms in cut_ms else 1e-7)
+            found.append(JointState(ms * MS, CONTRACT.joints, position, np.zeros(12), np.zeros(12)))
+        return found
+
+    assert cut_since(asked, passed(set())) == 0
+    assert cut_since(asked, passed({100, 110})) == 0
+    assert cut_since(asked, passed({100, *range(200, 400, 10)})) == 200 * MS
+    damped = [*passed({100, *range(200, 300, 10)}, 300), CONTRACT.damping(300 * MS), *passed(set())[-5:]]
+    assert cut_since(asked, damped) == 200 * MS
+    pushed = [replace(each, effort=np.full(12, 0.1)) for each in passed(set())]
+    assert cut_since(asked, pushed) == 20 * MS
 
 
 def test_late_messages_and_tilt() -> None:
