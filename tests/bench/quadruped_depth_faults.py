@@ -8,16 +8,18 @@ mounted exactly. The fault begins =U(0, 0.5) s, a gait cycle, after the base cam
 draw is tried with every kind, so that until then all is the same to the last bit::
 
     none     the control: what would have come anyway
+    told     images stay as they are, but 0 m/s is asked for: what standing is like without any fault
     frozen   the last good image again and again, with new stamps
     black    images without a valid pixel
     silent   no image any more
     late     every image arrives 300 ms later than it would have
 
-For 6 s it is seen whether the robot *falls*: base or head touched, tilt beyond 60 degrees, off the stairs or trapped as
-``ros_attn.sim.climb`` has it, or joints damped by the gate, which on stairs is a fall. After a fault it must not fall
-and must stand: the speed of the base in space, root mean square of the last 2 s, is below 0.1 m/s. After ``none`` it
-must not fall; it may stand, go on or arrive, which ends the trial. Of ``late`` images the newest is older than 0.4 s in
-a part of each 100 ms only, as long as the camera's own delay of 20 to 80 ms.
+For 6 s it is seen whether the robot *falls*: base or head touched, tilt beyond 60 degrees, off the stairs or trapped
+as ``ros_attn.sim.climb`` has it, or joints damped by the gate, which on stairs is a fall. After a fault it must not
+fall and must stand: the speed of the base in space, root mean square of the last 2 s, is below 0.1 m/s. After ``told``
+it must not arrive either. After ``none`` it must not fall; it may stand, go on or arrive, which ends the trial. Of
+``late`` images the newest is older than 0.4 s in a part of each 100 ms only, as long as the camera's own delay of 20
+to 80 ms.
 
 Reactions count from where the bench itself, by what arrives, sees a threshold crossed (age 0.4 s, fifth identical
 image, below 5 % valid): to the component's ERROR and to the first policy step told to stand, both due within 100 ms.
@@ -66,8 +68,10 @@ from ros_attn.values import Image, Value
 from tests.bench.quadruped_walk import wilson
 
 MS = SECOND // 1000
-KINDS = ("none", "frozen", "black", "silent", "late")
-MUST_STAND = ("frozen", "black", "silent", "late")
+TOLD = "told"
+FAULTS = ("frozen", "black", "silent", "late")
+MUST_STAND = (TOLD, *FAULTS)
+KINDS = ("none", *MUST_STAND)
 ASKED_MS = 0.5
 TREADS, GAIT_S = (2, 9), 0.5
 REACHED_WITHIN_S = 30.0
@@ -272,7 +276,8 @@ class Trial:
         camera = DepthCamera(robot.camera, robot.camera_pitch, **seen)
         simulated = SimulatedRobot(robot, draw.terrain, draw.seed, ROBOTS, noise=True, camera=camera, depth_noise=1.0)
         graph = Graph([Stage(self.policy, POLICY), Stage(self.gate, GATE)])
-        self.loop = ClosedLoop(simulated, graph, lambda t_s: (ASKED_MS, 0.0, 0.0), tamper=self.wire)
+        self._asked_ms = ASKED_MS
+        self.loop = ClosedLoop(simulated, graph, lambda t_s: (self._asked_ms, 0.0, 0.0), tamper=self.wire)
         start = simulated.world.qpos[0].copy()
         start[:2], start[3:7] = draw.place_m, rotation.from_yaw(np.array([draw.yaw_rad]))[0]
         self.loop.reset(start)
@@ -299,6 +304,8 @@ class Trial:
         """The fault and what follows."""
         robot, began_ns = self.loop.robot, self.loop.robot.now_ns
         self.wire.fail()
+        if self.kind == TOLD:
+            self._asked_ms = 0.0
         first: dict[str, float] = {}
         speeds: list[float] = []
         errors, shown, end, instants = 0, self.policy._shown, "", 0
@@ -318,7 +325,7 @@ class Trial:
                     first.setdefault("stopped_ms", passed_ms)
             if self._steps % SUBSTEPS == 0:
                 speeds.append(float(np.linalg.norm(robot.world.qvel[0, :3])))
-            if end == "arrived" and self.kind in MUST_STAND:
+            if end == "arrived" and self.kind in FAULTS:
                 end = ""
         if self.wire.crossed_ns is not None:
             first["crossed_ms"] = (self.wire.crossed_ns - began_ns) / MS

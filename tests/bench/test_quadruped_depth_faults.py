@@ -56,7 +56,7 @@ def arrivals(wire: Wire, until_ms: int, taken: Callable[[int], Image] = image) -
 
 
 @pytest.mark.parametrize("kind, crossed_ms", [
-    ("none", None), ("black", 555), ("silent", 800), ("late", 800),
+    ("none", None), ("told", None), ("black", 555), ("silent", 800), ("late", 800),
     ("frozen", 855),  # the last good one of 400 ms and four more are five
 ])  # fmt: skip
 def test_when_a_threshold_is_crossed(kind: str, crossed_ms: int | None) -> None:
@@ -131,7 +131,7 @@ WALKED = (0.5,) * 300
     ((0.0,) * 120, "base touched", False, "base touched"),
     ((), "trapped", False, "trapped"),
 ])  # fmt: skip
-@pytest.mark.parametrize("kind", ["frozen", "black", "silent", "late"])
+@pytest.mark.parametrize("kind", ["told", "frozen", "black", "silent", "late"])
 def test_after_lasting_faults_it_must_stand(
     kind: str, speeds: tuple[float, ...], end: str, stands: bool, fell: str
 ) -> None:
@@ -327,7 +327,8 @@ def test_what_comes_before_the_fault_is_told(student: str, falls_at: int | None,
 
 
 @pytest.mark.parametrize("kind, says, end, looks", [
-    ("none", "arrived", "arrived", 100), ("late", "arrived", "", 300), ("black", "arrived", "", 300),
+    ("none", "arrived", "arrived", 100), ("told", "arrived", "arrived", 100),
+    ("late", "arrived", "", 300), ("black", "arrived", "", 300),
     ("frozen", "tilted", "tilted", 100), ("none", "", "", 300),
 ])  # fmt: skip
 def test_falls_end_a_trial_and_so_does_the_landing_where_it_need_not_stand(
@@ -371,6 +372,12 @@ def test_a_walker_stands_when_its_images_are_black(student: str, short: None) ->
     assert seen.stopped_ms is not None and 0 <= seen.stopped_ms <= 20 and seen.error_share > 0.96
     assert np.linalg.norm(world.base_position[0, :2] - place[:2]) < 0.3
 
+    # Told so, it stands as well, without an error.
+    told = walking(student, "told")
+    assert told.climb() == ""
+    seen = judged("told", told.watch())
+    assert seen.good and not seen.crossed and seen.error_share == 0 and seen.speed is not None and seen.speed < 0.1
+
     # A component that sees the fault and goes on as if it had not; and until the fault all is the same.
     heedless = walking(student, "black")
     assert heedless.climb() == ""
@@ -412,7 +419,7 @@ class Played:
 
     def watch(self) -> Trace:
         falls = self.number == 4 or (self.number == 2 and self.kind == "silent")
-        crossed = None if self.kind == "none" else 245.0
+        crossed = None if self.kind in ("none", "told") else 245.0
         error = None if crossed is None else 265.0
         return Trace(WALKED[:50] if falls else STOOD, "tilted" if falls else "", crossed, error, error, 0.25)
 
@@ -428,7 +435,7 @@ def test_every_kind_is_tried_in_the_draws_that_come_to_their_fault(played: type[
     found = bench.tried("any", 30.0, 4, 1)
     assert found["draws"] == 6 and found["before"] == {"base touched": 2}
     assert {kind: each["count"] for kind, each in found["kinds"].items()} == {
-        "none": "3 of 4", "frozen": "3 of 4", "black": "3 of 4", "silent": "2 of 4", "late": "3 of 4",
+        "none": "3 of 4", "told": "3 of 4", "frozen": "3 of 4", "black": "3 of 4", "silent": "2 of 4", "late": "3 of 4",
     }  # fmt: skip
     silent = found["kinds"]["silent"]
     assert (silent["fallen"], silent["fallen_in_control_too"]) == ([2, 4], 1)
@@ -451,11 +458,12 @@ def test_the_table(played: type[Played], monkeypatch: pytest.MonkeyPatch) -> Non
     }  # fmt: skip
     monkeypatch.setattr(quadruped_tables, "_load", {"quadruped_depth_faults": results}.__getitem__)
     lines = quadruped_tables.quadruped_depth_faults().splitlines()
-    assert lines[2:5] == [
+    assert lines[2:6] == [
         "| 20° | none of 3 draws came to its fault |  |  |  |  |  |  |",
         "| 30° | none | not fall | 3 of 4, 75.0% (30.1% to 95.4%) | 1: tilted 1 |  |  | 25% |",
+        "| 30° | told | stand | 3 of 4, 75.0% (30.1% to 95.4%) | 1: tilted 1 | 1 |  | 25% |",
         "| 30° | frozen | stand | 3 of 4, 75.0% (30.1% to 95.4%) | 1: tilted 1 | 1 | 4 of 4, 20 (20 to 20) | 25% |",
     ]
-    assert lines[6] == (
+    assert lines[7] == (
         "| 30° | silent | stand | 2 of 4, 50.0% (15.0% to 85.0%) | 2: tilted 2 | 1 | 4 of 4, 20 (20 to 20) | 25% |"
     )
