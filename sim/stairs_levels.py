@@ -31,6 +31,9 @@ _TREADS = (4, 12)
 _EVALUATED_FROM_DEG = 15.0
 _EASY_DEPTHS_M = (0.28, 0.32)
 _LANDING_M = 2.0
+_NARROWEST_M = 0.85
+"""Narrower than any that robots are judged on: what is beside the treads is seen, and at the very edge of what they had
+trained on, 1.0 m, a teacher fell on every third flight of 20 degrees, on none of 1.2 m."""
 
 
 def _depth(rng: np.random.Generator, slope_deg: float) -> float:
@@ -40,7 +43,7 @@ def _depth(rng: np.random.Generator, slope_deg: float) -> float:
 
 
 def _width(rng: np.random.Generator, slope_deg: float) -> float:
-    return float(rng.uniform(1.0, np.interp(slope_deg, (5.0, 55.0), (1.6, 1.1))))
+    return float(rng.uniform(_NARROWEST_M, np.interp(slope_deg, (5.0, 55.0), (1.4, 1.05))))
 
 
 def _hollow(rng: np.random.Generator, slope_deg: float) -> Terrain:

@@ -70,14 +70,14 @@ def climb(
 
     Groups beside those of walking: ``heights`` and ``waypoint``, privileged; with ``depth``, which prepares images,
     also ``depth``, ``valid`` and ``fresh``. ``training``: levels begin low and follow each robot's success, one robot
-    in ten walks on level ground, one command in six is to stand, episodes of robots that are stuck end, and depth
+    in ten walks on level ground, one command in four is to stand, episodes of robots that are stuck end, and depth
     cameras fail now and then (:class:`.DepthFaults`); else each episode is on a random level.
     ``varied``: as in :func:`walk`, by :data:`CLIMBING`.
     """
     walkers = round(WALKERS_SHARE * environments) if training else 0
     curriculum = TerrainCurriculum(environments, walkers) if training else None
     levels = StairsLevels()
-    goal = Climb(environments, standing=1 / 6, patience_s=PATIENCE_S) if training else Climb(environments)
+    goal = Climb(environments, standing=1 / 4, patience_s=PATIENCE_S) if training else Climb(environments)
     start = Start(place=0.1, yaw=float(np.deg2rad(20.0)), speed=0.1) if varied else Start(yaw=0.0, speed=0.0)
     world = LeggedWorld(robot, environments, boxes=BOXES, threads=threads)
     task = LocomotionTask(

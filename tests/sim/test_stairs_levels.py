@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ros_attn.sim.stairs import MAX_RISE_M, episode_depths
+from ros_attn.sim.stairs import MAX_RISE_M, episode_depths, episode_stairs
 from ros_attn.sim.stairs_levels import BOXES, NO_GOAL, SLOPES_DEG, TOP, StairsLevels, ground
 from ros_attn.sim.terrain import Terrain
 
@@ -52,9 +52,17 @@ def test_hollow_stairs_get_steeper_and_shallower() -> None:
             least, most = episode_depths(max(terrain.slope_deg, 15.0))
             assert least - 1e-9 <= depth <= max(most, 0.32) + 1e-9
             assert rise <= MAX_RISE_M + 1e-9 and 2 * terrain.boxes[0, 5] < rise
-            assert 1.0 <= 2 * terrain.boxes[-1, 4] <= 1.6
+            assert 0.85 <= 2 * terrain.boxes[-1, 4] <= 1.4
             if terrain.slope_deg >= 15:
                 assert depth <= most + 1e-9
+
+
+def test_flights_are_narrower_and_wider_than_those_of_the_evaluation() -> None:
+    evaluated = 2 * episode_stairs(np.random.default_rng(0), 20.0).boxes[-1, 4]
+    for level in LEVELS:
+        widths = np.array([2 * terrain.boxes[-1, 4] for terrain in hollow(level)])
+        assert 0.15 < (widths < evaluated).mean() < 0.85
+        assert widths.min() < evaluated - 0.1 and widths.max() > evaluated + 0.03
 
 
 def test_shares_of_kinds() -> None:
