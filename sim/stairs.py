@@ -118,15 +118,13 @@ def episode_depths(slope_deg: float) -> tuple[float, float]:
     return float(np.interp(slope_deg, _DEPTH_SLOPES_DEG, _SHALLOWEST_M)), float(deepest)
 
 
-def episode_stairs(rng: np.random.Generator, slope_deg: float) -> Terrain:
+def episode_stairs(rng: np.random.Generator, slope_deg: float, width_m: float = EPISODE_WIDTH_M) -> Terrain:
     """The hollow stairs of one evaluation episode, ``slope_deg`` from 15 to 55.
 
-    12 treads, 1.0 m wide, thickness =U(0.03, 0.05) m, depth =U(0.24, 0.30) m up to 37 degrees, =U(0.18, 0.25) at 45,
-    =U(0.16, 0.175) at 55, the limits interpolated linearly in between and the upper one lowered where the rise would
-    exceed 0.25 m (between 45 and 55 degrees). The first tread begins 1 m ahead of the start; the landing is 2 m long.
-    Depth and thickness are drawn once a flight. Raises ``ValueError`` for other slopes.
+    12 treads, ``width_m`` wide, thickness =U(0.03, 0.05) m, depth =U(0.24, 0.30) m up to 37 degrees, =U(0.18, 0.25)
+    at 45, =U(0.16, 0.175) at 55, the limits interpolated linearly in between and the upper one lowered where the rise
+    would exceed 0.25 m (between 45 and 55 degrees). The first tread begins 1 m ahead of the start; the landing is 2 m
+    long. Depth and thickness are drawn once a flight. Raises ``ValueError`` for other slopes.
     """
     depth, thickness = float(rng.uniform(*episode_depths(slope_deg))), float(rng.uniform(*EPISODE_THICKNESS_M))
-    return hollow_stairs(
-        rng, slope_deg, depth_m=depth, thickness_m=thickness, treads=EPISODE_TREADS, width_m=EPISODE_WIDTH_M
-    )
+    return hollow_stairs(rng, slope_deg, depth_m=depth, thickness_m=thickness, treads=EPISODE_TREADS, width_m=width_m)

@@ -15,7 +15,7 @@ from ros_attn.sim.randomisation import CLIMBING, NOTHING, WALKING, Randomisation
 from ros_attn.sim.rewards import walking
 from ros_attn.sim.robot import Robot
 from ros_attn.sim.sense import HeightScan, Sense
-from ros_attn.sim.stairs import EPISODE_TREADS, episode_depths, episode_stairs
+from ros_attn.sim.stairs import EPISODE_TREADS, EPISODE_WIDTH_M, episode_depths, episode_stairs
 from ros_attn.sim.stairs_levels import BOXES, StairsLevels
 from ros_attn.sim.terrain import flat
 from ros_attn.sim.terrain_curriculum import TerrainCurriculum
@@ -97,6 +97,7 @@ def climb_episodes(
     environments: int,
     slope_deg: float,
     *,
+    width_m: float = EPISODE_WIDTH_M,
     seed: int = 0,
     threads: int = 0,
     varied: bool = True,
@@ -105,8 +106,8 @@ def climb_episodes(
 ) -> LocomotionTask:
     """The hollow stairs of the evaluation at one slope, 15 to 55 degrees; see :mod:`ros_attn.sim.stairs_trial`.
 
-    12 treads, start 1 m before the first one within 0.1 m and 10 degrees, 0.5 m/s forward, 30 s, no pushes. Raises
-    ``ValueError`` for other slopes.
+    12 treads of ``width_m``, start 1 m before the first one within 0.1 m and 10 degrees, 0.5 m/s forward, 30 s, no
+    pushes. Raises ``ValueError`` for other slopes.
     """
     episode_depths(slope_deg)  # refuses what is not defined, before anything is built
     goal = Climb(environments, speeds=(0.5, 0.5))
@@ -115,7 +116,7 @@ def climb_episodes(
     randomisation = Randomisation(world, CLIMBING if varied else NOTHING)
     randomisation.terms.pop("push", None)
     return LocomotionTask(
-        world, mapping, climbing(robot), lambda rng, level: episode_stairs(rng, slope_deg), CommandRange(),
+        world, mapping, climbing(robot), lambda rng, level: episode_stairs(rng, slope_deg, width_m), CommandRange(),
         randomisation, noise=SensorNoise() if varied else None, start=start,
         goal=goal, senses=_senses(robot, goal, environments, depth, depth_noise, 1), episode_s=30.0, seed=seed,
     )  # fmt: skip

@@ -1,12 +1,12 @@
 """How many hollow stairs policies climb, by slope, in the training's simulation.
 
     python -m tests.bench.quadruped_stairs [--student NAME=DIR ...] [--teacher NAME=DIR ...] [--walker NAME=DIR ...]
-        [--slopes 15 20 25 30 37 45 55] [--depth-noise 1.0 ...] [--episodes 200] [--out FILE]
+        [--slopes 15 20 25 30 37 45 55] [--depth-noise 1.0 ...] [--widths 1.0 ...] [--episodes 200] [--out FILE]
 
 One episode a robot on stairs of its own (``ros_attn.sim.tasks.climb_episodes``), robots varied as in training, with
 sensor noise and depth noise, without pushes. DIR is a checkpoint, or the name of one that comes with the package;
 ``--teacher`` takes the one that lies beside a student, or the ``stage_1`` folder of a training run. Rates have Wilson's
-95 % interval. Rows are added to those in the file; those of the same policy, slope and noise are replaced.
+95 % interval. Rows are added to those in the file; those of the same policy, slope, noise and width are replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ros_attn.provenance import provenance
 from ros_attn.sim import tasks
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.locomotion_task import Observations
-from ros_attn.sim.stairs import EPISODE_SLOPES_DEG, EPISODE_TREADS, episode_depths
+from ros_attn.sim.stairs import EPISODE_SLOPES_DEG, EPISODE_TREADS, EPISODE_WIDTH_M, episode_stairs
 from ros_attn.sim.stairs_trial import Act, evaluate
 from tests.bench.quadruped_walk import wilson
 
@@ -94,13 +95,15 @@ KINDS = {"student": student, "teacher": teacher, "walker": walker}
 
 
 def tried(
-    made: Maker, mapping: LocomotionMapping, sees: bool, slope_deg: float, noise: float, episodes: int, seed: int
-) -> dict[str, Any]:
+    made: Maker, mapping: LocomotionMapping, sees: bool, slope_deg: float, noise: float, width_m: float, episodes: int,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
     """One row of the table."""
     began = time.monotonic()
     task = tasks.climb_episodes(
-        GO2_LIKE, mapping, episodes, slope_deg, seed=seed, depth=preprocess if sees else None, depth_noise=noise
-    )
+        GO2_LIKE, mapping, episodes, slope_deg, width_m=width_m, seed=seed, depth=preprocess if sees else None,
+        depth_noise=noise,
+    )  # fmt: skip
     trials = evaluate(task, made())
     climbed = trials.success
     return {
@@ -118,13 +121,15 @@ def main(words: list[str] | None = None) -> None:
         parser.add_argument(f"--{kind}", nargs="+", default=[], metavar="NAME=DIR")
     parser.add_argument("--slopes", nargs="+", type=float, default=list(EPISODE_SLOPES_DEG))
     parser.add_argument("--depth-noise", nargs="+", type=float, default=[1.0], help="of students; 1 as in training")
+    parser.add_argument("--widths", nargs="+", type=float, default=[EPISODE_WIDTH_M], help="of the treads, m")
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_stairs.json"))
     arguments = parser.parse_args(words)
     try:
         for slope in arguments.slopes:
-            episode_depths(slope)
+            for width in arguments.widths:
+                episode_stairs(np.random.default_rng(0), slope, width)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -144,13 +149,15 @@ def _try(arguments: argparse.Namespace) -> None:
                 raise RosAttnError(f"--{kind} {text} has no name; give NAME=DIR, as {text}={text}.")
             made, mapping, sees = make(checkpoint_folder(path))
             entry = results["policies"].setdefault(name, {"kind": kind, "rows": {}})
-            for noise in arguments.depth_noise if sees else [1.0]:
-                for slope in arguments.slopes:
-                    row = tried(made, mapping, sees, slope, noise, arguments.episodes, arguments.seed + round(slope))
-                    entry["rows"][f"{slope:g} deg, noise {noise:g}"] = row
-                    print(name, f"{slope:g} deg, noise {noise:g}:", json.dumps(row), flush=True)
-                    results["provenance"] = provenance()
-                    arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            noises = arguments.depth_noise if sees else [1.0]
+            for width, noise, slope in product(arguments.widths, noises, arguments.slopes):
+                seed = arguments.seed + round(slope)
+                row = tried(made, mapping, sees, slope, noise, width, arguments.episodes, seed)
+                conditions = f"{slope:g} deg, noise {noise:g}, width {width:g} m"
+                entry["rows"][conditions] = row
+                print(name, f"{conditions}:", json.dumps(row), flush=True)
+                results["provenance"] = provenance()
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from tests.bench.weather_tables import RESULTS, _table
@@ -122,21 +123,44 @@ def simulation_speed() -> str:
     return _table(("what", "control steps/s: median (range)"), rows, results)
 
 
-def _stairs_rows(results: dict[str, Any], noise: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Rows of each policy by slope, of one size of the depth noise."""
+def _stairs_rows(results: dict[str, Any], noise: str = "1", width: str = "1") -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows of each policy by slope, of one size of the depth noise and one width of the treads."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, policy in results["policies"].items():
-        for key, row in policy["rows"].items():
-            slope, of_noise = key.split(" deg, noise ")
-            if of_noise == noise:
+        for conditions, row in policy["rows"].items():
+            slope, of_noise, of_width = _CONDITIONS.findall(conditions)
+            if (of_noise, of_width) == (noise, width):
                 found.setdefault(name, {})[slope] = row
     return found
+
+
+_CONDITIONS = re.compile(r"[\d.]+")
+
+
+def _of_students(results: dict[str, Any], which: int) -> list[str]:
+    """The noises (1) or widths (2) that students were tried with, in ascending order."""
+    return sorted(
+        {_CONDITIONS.findall(conditions)[which] for each in results["policies"].values() if each["kind"] == "student"
+         for conditions in each["rows"]}, key=float,
+    )  # fmt: skip
+
+
+def _students(results: dict[str, Any], heads: list[str], found: list[dict[str, dict[str, dict[str, Any]]]]) -> str:
+    """Success of the students by slope, a column for each of ``found``, where more than one of them has it."""
+    rows = []
+    for name in (name for name, each in results["policies"].items() if each["kind"] == "student"):
+        columns = [policies.get(name, {}) for policies in found]
+        for slope in sorted({slope for column in columns for slope in column}, key=float):
+            cells = ["" if slope not in column else _rate(column[slope]["success"]) for column in columns]
+            if sum(map(bool, cells)) > 1:
+                rows.append((name, f"{slope}°", *cells))
+    return _table(("student", "slope", *heads), rows, results)
 
 
 def quadruped_stairs() -> str:
     """Success and treads reached by slope, a column for each policy."""
     results = _load("quadruped_stairs")
-    policies = _stairs_rows(results, "1")
+    policies = _stairs_rows(results)
     slopes = sorted({slope for rows in policies.values() for slope in rows}, key=float)
 
     def cell(row: dict[str, Any] | None) -> str:
@@ -149,19 +173,17 @@ def quadruped_stairs() -> str:
 def quadruped_stairs_noise() -> str:
     """Success of the students by slope and size of the depth noise."""
     results = _load("quadruped_stairs")
-    sizes = sorted(
-        {key.split("noise ")[1] for each in results["policies"].values() if each["kind"] == "student"
-         for key in each["rows"]}, key=float,
-    )  # fmt: skip
-    students = [name for name, each in results["policies"].items() if each["kind"] == "student"]
-    rows = []
-    for name in students:
-        by_size = {size: _stairs_rows(results, size).get(name, {}) for size in sizes}
-        slopes = [slope for slope in by_size.get("1", {}) if sum(slope in rows for rows in by_size.values()) > 1]
-        for slope in slopes:
-            found = [by_size[size].get(slope) for size in sizes]
-            rows.append((name, f"{slope}°", *("" if row is None else _rate(row["success"]) for row in found)))
-    return _table(("student", "slope", *(f"noise {float(size):.0%}" for size in sizes)), rows, results)
+    sizes = _of_students(results, 1)
+    heads = [f"noise {float(size):.0%}" for size in sizes]
+    return _students(results, heads, [_stairs_rows(results, noise=size) for size in sizes])
+
+
+def quadruped_stairs_width() -> str:
+    """Success of the students by slope and width of the treads."""
+    results = _load("quadruped_stairs")
+    widths = _of_students(results, 2)
+    heads = [f"{width} m wide" for width in widths]
+    return _students(results, heads, [_stairs_rows(results, width=width) for width in widths])
 
 
 def quadruped_stairs_curve() -> str:

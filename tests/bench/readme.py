@@ -29,6 +29,7 @@ from tests.bench.quadruped_tables import (
     quadruped_stairs,
     quadruped_stairs_curve,
     quadruped_stairs_noise,
+    quadruped_stairs_width,
     quadruped_walk,
     quadruped_walk_curve,
     simulation_speed,
@@ -151,6 +152,7 @@ PAGES: dict[str, Tables] = {
             simulation_speed,
             quadruped_stairs,
             quadruped_stairs_noise,
+            quadruped_stairs_width,
             quadruped_depth_faults,
         )
     },

@@ -14,10 +14,11 @@ def test_student_and_teacher_of_a_checkpoint_climb_and_rows_are_added(tmp_path: 
     out = tmp_path / "results.json"
     common = ["--slopes", "15", "--episodes", "8", "--out", str(out)]
     bench.main(["--teacher", "teacher=stairs_go2", *common])
-    bench.main(["--student", "student=stairs_go2", "--depth-noise", "2", *common])
+    bench.main(["--student", "student=stairs_go2", "--depth-noise", "2", "--widths", "0.9", *common])
     found = json.loads(out.read_text())["policies"]
     assert {name: (each["kind"], list(each["rows"])) for name, each in found.items()} == {
-        "teacher": ("teacher", ["15 deg, noise 1"]), "student": ("student", ["15 deg, noise 2"]),
+        "teacher": ("teacher", ["15 deg, noise 1, width 1 m"]),
+        "student": ("student", ["15 deg, noise 2, width 0.9 m"]),
     }  # fmt: skip
     for policy in found.values():
         (row,) = policy["rows"].values()
@@ -32,6 +33,7 @@ def test_student_and_teacher_of_a_checkpoint_climb_and_rows_are_added(tmp_path: 
     (["--student", "mine=stairs_go3"], "There is no checkpoint stairs_go3 (did you mean 'stairs_go2'?)"),
     (["--student", "stairs_go2"], "--student stairs_go2 has no name; give NAME=DIR"),
     (["--student", "mine=stairs_go2", "--slopes", "12"], "stairs of 12.0 degrees are not defined"),
+    (["--student", "mine=stairs_go2", "--widths", "-1"], "-1.0 m"),
 ])  # fmt: skip
 def test_mistakes_are_said_in_a_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
