@@ -21,7 +21,7 @@ Ids = NDArray[np.intp]
 
 NOTICED_AFTER_S = 0.4
 """An image that stays while the robot goes on is trusted for so long."""
-EVERY_S = 10.0
+EVERY_S = 15.0
 """Mean time of a robot without a fault."""
 LASTS_S = 0.5, 6.0
 """From when it was noticed."""

@@ -61,6 +61,7 @@ def climb(
     seed: int = 0,
     threads: int = 0,
     training: bool = False,
+    standing: float = 0.25,
     varied: bool = True,
     depth: Preprocessing | None = None,
     depth_noise: float = 1.0,
@@ -70,14 +71,14 @@ def climb(
 
     Groups beside those of walking: ``heights`` and ``waypoint``, privileged; with ``depth``, which prepares images,
     also ``depth``, ``valid`` and ``fresh``. ``training``: levels begin low and follow each robot's success, one robot
-    in ten walks on level ground, one command in four is to stand, episodes of robots that are stuck end, and depth
-    cameras fail now and then (:class:`.DepthFaults`); else each episode is on a random level.
+    in ten walks on level ground, a share ``standing`` of the commands is to stand, episodes of robots that are stuck
+    end, and depth cameras fail now and then (:class:`.DepthFaults`); else each episode is on a random level.
     ``varied``: as in :func:`walk`, by :data:`CLIMBING`.
     """
     walkers = round(WALKERS_SHARE * environments) if training else 0
     curriculum = TerrainCurriculum(environments, walkers) if training else None
     levels = StairsLevels()
-    goal = Climb(environments, standing=1 / 4, patience_s=PATIENCE_S) if training else Climb(environments)
+    goal = Climb(environments, standing=standing, patience_s=PATIENCE_S) if training else Climb(environments)
     start = Start(place=0.1, yaw=float(np.deg2rad(20.0)), speed=0.1) if varied else Start(yaw=0.0, speed=0.0)
     world = LeggedWorld(robot, environments, boxes=BOXES, threads=threads)
     task = LocomotionTask(

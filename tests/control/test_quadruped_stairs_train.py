@@ -20,6 +20,7 @@ from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.policies.stair_student import StairStudent
 from ros_attn.policies.training_environment import TaskEnvironment
 from ros_attn.policies.training_imitation import Imitation
+from ros_attn.sim.climb import Climb
 from ros_attn.sim.go2_like import GO2_LIKE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -189,6 +190,13 @@ def test_a_checkpoint_without_what_training_needs_is_refused(
     with pytest.raises(CheckpointError, match=sentence):
         train(options(tmp_path / "run", 3, begin=str(begin)))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("vision", ["attention", "blind"])
+def test_teachers_are_told_to_stand_twice_as_often_as_students(vision: Any) -> None:
+    for stage, share in ((1, 0.25), (2, 0.125), (3, 0.125)):
+        goal = task(Options(stage=stage, robots=2, threads=1, vision=vision)).goal  # type: ignore[arg-type]
+        assert isinstance(goal, Climb) and goal.standing == share
 
 
 def test_footholds_can_be_left_out_for_comparison(tmp_path: Path) -> None:

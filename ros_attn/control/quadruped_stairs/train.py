@@ -50,6 +50,8 @@ Stage = Literal[1, 2, 3]
 
 STEPS = {1: 30_000_000, 2: 9_000_000, 3: 20_000_000}
 ROBOTS = {1: 512, 2: 128, 3: 192}
+STANDING = {1: 1 / 4, 2: 1 / 8, 3: 1 / 8}
+"""Share of the commands that are to stand; students stand while their cameras fail, too."""
 TEACHER_SEES = ("policy", "heights", "waypoint")
 CRITIC_SEES = ("privileged", "heights", "waypoint")
 TEACHER_LAYERS = (256, 128)
@@ -135,8 +137,8 @@ def task(options: Options) -> LocomotionTask:
     sees = options.stage > 1 and options.vision != "blind"
     made = tasks.climb(
         GO2_LIKE, mapping, options.robots or ROBOTS[options.stage], seed=options.seed + 1000 * rank(),
-        threads=options.threads,
-        training=True, depth=preprocess if sees else None, depth_noise=options.depth_noise, depth_stride=2,
+        threads=options.threads, training=True, standing=STANDING[options.stage], depth=preprocess if sees else None,
+        depth_noise=options.depth_noise, depth_stride=2,
     )  # fmt: skip
     if not options.footholds:
         made.rewards = {name: each for name, each in made.rewards.items() if name not in FOOTHOLDS}
