@@ -1,11 +1,11 @@
 """Rewards of climbing, beside those of :mod:`ros_attn.sim.rewards`.
 
 ``progress`` and ``heading`` have the form of Extreme Parkour's (arXiv 2309.14341); r_pitch, r_hollow and r_edge are
-StairMaster's (arXiv 2606.25765). Weights are ours, in the scale of ``walking``. Robots climb faster than asked, as more
-speed than that is neither rewarded nor minded. Tried: -3 for each m/s by which the mean over a gait is beyond the
+StairMaster's (arXiv 2606.25765). Weights are ours, in the scale of ``walking``. Robots climb faster than asked, as
+more speed than that is neither rewarded nor minded. Tried: -3 for each m/s by which the mean over a gait is beyond the
 command and 0.1 more. In 12 M steps, with twice the commands to stand, the way to the landing took 5 % longer, and a
-teacher's success at 37 degrees fell from 95 to 83 %; in 6 M steps with those commands alone, to 90 %. Progress by the mean over
-a gait: in 5 M steps nothing changed, 0.8 m/s on 30 degrees for commands from 0.3 to 0.8.
+teacher's success at 37 degrees fell from 95 to 83 %; in 6 M steps with those commands alone, to 90 %. Progress by the
+mean over a gait: in 5 M steps nothing changed, 0.8 m/s on 30 degrees for commands from 0.3 to 0.8.
 """
 
 from __future__ import annotations
