@@ -91,6 +91,8 @@ def hollow_stairs(
     as thick as the rise, which leaves no opening.
     """
     flight = _Flight.of(slope_deg, depth_m, nosing_m, treads, start_m, landing_m)
+    if not width_m > 0:
+        raise ValueError(f"stairs cannot be {width_m} m wide; give a width above 0")
     if not 0 < thickness_m < flight.rise:
         raise ValueError(
             f"hollow stairs with a rise of {flight.rise:.3f} m and treads {thickness_m} m thick have no opening; "

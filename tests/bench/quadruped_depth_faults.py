@@ -47,6 +47,7 @@ from ros_attn.control.quadruped_stairs.component import QuadrupedStairs, StairsP
 from ros_attn.control.safety_gate.component import SafetyGate, SafetyGateParams
 from ros_attn.control.shipped import checkpoint_folder
 from ros_attn.diagnostics import ERROR
+from ros_attn.errors import RosAttnError
 from ros_attn.graph import Graph, Stage, resolve
 from ros_attn.grid import SECOND
 from ros_attn.hosts.sim import ClosedLoop
@@ -386,10 +387,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=9000)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_depth_faults.json"))
     arguments = parser.parse_args(words)
+    try:
+        student = checkpoint_folder(arguments.student).name
+        for slope in arguments.slopes:
+            Draw.of(slope, 0, arguments.seed)
+    except (RosAttnError, ValueError) as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "student": checkpoint_folder(arguments.student).name, "repeats": arguments.repeats, "seed": arguments.seed,
+        "student": student, "repeats": arguments.repeats, "seed": arguments.seed,
         "slopes": {},
     }  # fmt: skip
     for slope in arguments.slopes:

@@ -406,6 +406,18 @@ def test_a_robot_that_falls_before_the_fault_says_nothing_of_it(
     assert found["slopes"]["20"] | {"wall_s": 0} == {"draws": 2, "before": {"time": 2}, "kinds": {}, "wall_s": 0}
 
 
+@pytest.mark.parametrize("words, sentence", [
+    (["--student", "stairs_go3"], "There is no checkpoint stairs_go3 (did you mean 'stairs_go2'?)"),
+    (["--student", "stairs_go2", "--slopes", "80"], "stairs of 80.0 degrees are not defined"),
+])  # fmt: skip
+def test_mistakes_are_said_in_a_sentence(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench.main([*words, "--out", str(tmp_path / "results.json")])
+    assert sentence in capsys.readouterr().err and not (tmp_path / "results.json").exists()
+
+
 class Played:
     """A trial of which the end is known: every third draw does not come to its fault, draw 4 falls of itself."""
 

@@ -33,7 +33,7 @@ def test_student_and_teacher_of_a_checkpoint_climb_and_rows_are_added(tmp_path: 
     (["--student", "mine=stairs_go3"], "There is no checkpoint stairs_go3 (did you mean 'stairs_go2'?)"),
     (["--student", "stairs_go2"], "--student stairs_go2 has no name; give NAME=DIR"),
     (["--student", "mine=stairs_go2", "--slopes", "12"], "stairs of 12.0 degrees are not defined"),
-    (["--student", "mine=stairs_go2", "--widths", "-1"], "-1.0 m"),
+    (["--student", "mine=stairs_go2", "--widths", "-1"], "stairs cannot be -1.0 m wide; give a width above 0"),
 ])  # fmt: skip
 def test_mistakes_are_said_in_a_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
