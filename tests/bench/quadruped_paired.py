@@ -261,17 +261,19 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--starts", type=int, default=300)
-    parser.add_argument("--menagerie", type=Path, default=Path("../shared/data/menagerie/unitree_go2"))
+    parser.add_argument("--menagerie", type=Path, help="unitree_go2 of MuJoCo Menagerie; without, its row is left out")
     parser.add_argument("--dds", type=int, default=0, help="starts that are tried over DDS too")
     parser.add_argument("--seed", type=int, default=7000)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_paired.json"))
     arguments = parser.parse_args(words)
+    if arguments.menagerie is not None and not arguments.menagerie.exists():
+        parser.error(f"--menagerie: there is no {arguments.menagerie}; give the folder unitree_go2 of MuJoCo Menagerie")
     mapping = LocomotionMapping.of(load(arguments.checkpoint)[1]["robot"])
     starts = drawn(mapping, arguments.starts, arguments.seed)
     with _one_thread():
         training = in_training(arguments.checkpoint, GO2_LIKE, starts, arguments.seed)
         hosts = {"training": training, "closed loop": in_loop(arguments.checkpoint, starts)}
-        if arguments.menagerie.exists():
+        if arguments.menagerie is not None:
             other = load_robot(arguments.menagerie)
             hosts["training, Menagerie's Go2"] = in_training(arguments.checkpoint, other, starts, arguments.seed)
         if arguments.dds:
