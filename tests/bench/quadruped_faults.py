@@ -29,7 +29,7 @@ from ros_attn.provenance import provenance
 from ros_attn.sim.go2_like import GO2_LIKE
 from ros_attn.sim.terrain import flat
 from ros_attn.values import Flag, Imu, JointState, Value
-from tests.bench.quadruped_walk import wilson
+from tests.bench.quadruped_walk import folder, wilson
 
 MS = SECOND // 1000
 Change = Callable[[Value, int], Value | None]
@@ -209,7 +209,7 @@ class Trial:
 def main(words: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=folder, required=True)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_faults.json"))

@@ -44,7 +44,7 @@ from ros_attn.sim.randomisation import Randomisation
 from ros_attn.sim.robot import Robot
 from ros_attn.sim.robot_file import load_robot
 from ros_attn.sim.velocity_command import CommandRange
-from tests.bench.quadruped_walk import wilson
+from tests.bench.quadruped_walk import folder, wilson
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -259,7 +259,7 @@ def _one_thread() -> Iterator[None]:
 def main(words: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=folder, required=True)
     parser.add_argument("--starts", type=int, default=300)
     parser.add_argument("--menagerie", type=Path, help="unitree_go2 of MuJoCo Menagerie; without, its row is left out")
     parser.add_argument("--dds", type=int, default=0, help="starts that are tried over DDS too")

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from ros_attn.control.locomotion import LocomotionMapping
 from ros_attn.control.quadruped_walk.policy import load
+from ros_attn.control.shipped import checkpoint_folder
+from ros_attn.errors import CheckpointError
 from ros_attn.policies.blind_policy import BlindPolicy
 from ros_attn.provenance import provenance
 from ros_attn.sim import rotation, tasks
@@ -40,6 +42,22 @@ def wilson(hits: int, count: int) -> list[float]:
     middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
     return [round(float(value), 4) for value in (rate, middle - half, middle + half)]
+
+
+def folder(given: str) -> Path:
+    """Of a checkpoint: a path, or the name of one that comes with the package. A mistake is a sentence of argparse."""
+    try:
+        return checkpoint_folder(given)
+    except CheckpointError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def named_folder(given: str) -> tuple[str, Path]:
+    """NAME=DIR."""
+    name, equals, path = given.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{given} has no name; give NAME=DIR, as seed-0={name or 'walk_go2'}.")
+    return name, folder(path)
 
 
 def walk(
@@ -176,16 +194,15 @@ def measured(checkpoint: Path, episodes: int, seed: int) -> dict[str, Any]:
 def main(words: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", nargs="+", required=True, metavar="NAME=DIR")
+    parser.add_argument("--checkpoint", nargs="+", type=named_folder, required=True, metavar="NAME=DIR")
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/results/quadruped_walk.json"))
     arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     found = {}
-    for text in arguments.checkpoint:
-        name, _, path = text.partition("=")
-        found[name] = measured(Path(path), arguments.episodes, arguments.seed)
+    for name, path in arguments.checkpoint:
+        found[name] = measured(path, arguments.episodes, arguments.seed)
         print(name, json.dumps(found[name]), flush=True)
     results = {"seed": arguments.seed, "policies": found, "provenance": provenance()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
