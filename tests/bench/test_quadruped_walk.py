@@ -22,9 +22,9 @@ def test_a_checkpoint_of_the_package_goes_by_its_name(tmp_path: Path) -> None:
     ("bench", "words", "said"),
     [
         (quadruped_walk.main, ["--checkpoint", "walk_go2"], "walk_go2 has no name; give NAME=DIR"),
-        (quadruped_walk.main, ["--checkpoint", "mine=walk_go"], "There is no checkpoint walk_go (did you mean 'walk_go2'?)"),
-        (quadruped_paired.main, ["--checkpoint", "walk_go"], "There is no checkpoint walk_go (did you mean 'walk_go2'?)"),
-        (quadruped_faults.main, ["--checkpoint", "walk_go"], "There is no checkpoint walk_go (did you mean 'walk_go2'?)"),
+        (quadruped_walk.main, ["--checkpoint", "mine=walk_go"], "no checkpoint walk_go (did you mean 'walk_go2'?)"),
+        (quadruped_paired.main, ["--checkpoint", "walk_go"], "no checkpoint walk_go (did you mean 'walk_go2'?)"),
+        (quadruped_faults.main, ["--checkpoint", "walk_go"], "no checkpoint walk_go (did you mean 'walk_go2'?)"),
         (
             quadruped_paired.main, ["--checkpoint", "walk_go2", "--menagerie", "nowhere"],
             "there is no nowhere; give the folder unitree_go2 of MuJoCo Menagerie",
